@@ -1,0 +1,48 @@
+"""Know what a LoRA will adapt, cost and break before you train it.
+
+Public names are loaded on first use: ``import lora_probe`` loads neither torch nor transformers nor pandas.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lora_probe._version import __version__
+
+if TYPE_CHECKING:
+    from lora_probe.errors import LoraProbeError
+    from lora_probe.graph import Adaptable, Kind, Module, ModuleGraph, Note, Site, Uncovered
+    from lora_probe.scanner import scan
+
+__all__ = [
+    "Adaptable",
+    "Kind",
+    "LoraProbeError",
+    "Module",
+    "ModuleGraph",
+    "Note",
+    "Site",
+    "Uncovered",
+    "__version__",
+    "scan",
+]
+
+_HOMES = {
+    "LoraProbeError": "lora_probe.errors",
+    "scan": "lora_probe.scanner",
+    **dict.fromkeys(
+        ("Adaptable", "Kind", "Module", "ModuleGraph", "Note", "Site", "Uncovered"), "lora_probe.graph"
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
