@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine with Python 3.10+ (venv) and make:
+#   make demo   environment, install, and the main job on real models
+#   make test   everything that must hold: lint, types, tests, notebooks, README
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types unit census fuzz bench coverage-report notebooks clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed ## scan five real models, no network needed
+	@BIN=$(BIN) sh tests/demo.sh
+
+test: lint types unit census ## everything that must hold
+
+lint: $(VENV)/.installed-dev ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## static types, strict
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-dev ## tests, notebooks and README blocks
+	$(BIN)/python -m pytest -n $(JOBS) -m "not census and not fuzz and not bench"
+
+census: $(VENV)/.installed-dev ## scan every model type of the installed transformers
+	$(BIN)/python -m pytest -n $(JOBS) -m census
+
+fuzz: $(VENV)/.installed-dev ## long property runs over broken input
+	$(BIN)/python -m pytest -n $(JOBS) -m fuzz
+
+bench: $(VENV)/.installed-dev ## timings, side by side, into reports/benchmarks.md
+	$(BIN)/python -m tests.benchmarks.report
+
+coverage-report: $(VENV)/.installed-dev ## rewrite reports/coverage.md
+	$(BIN)/python -m tests.census.report
+
+notebooks: $(VENV)/.installed-dev ## execute the notebooks in place
+	$(BIN)/python -m tests.notebooks
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

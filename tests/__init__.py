@@ -1,0 +1,1 @@
+"""Tests of lora-probe, with the tools that write its reports (``python -m tests.census.report``, …)."""
