@@ -7,8 +7,9 @@ imports neither torch nor transformers, compares with ``==``, and makes the roun
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lora_probe.errors import GraphFormatError
@@ -80,6 +81,11 @@ class Site:
     """Elements of the site's bias that are counted in `parameters`."""
     groups: int = 1
     """Groups of a convolution: PEFT accepts only a rank that this divides."""
+    shape: tuple[int, ...] = ()
+    """Shape of the weight as it is stored, logical where packed; empty if unknown. Decides adapter shapes."""
+    transposed: bool = False
+    """Whether the module declares (`is_transposed`) 3-D weights to be stored as (experts, in, out); PEFT reads
+    them as (experts, out, in) without that, whatever the forward pass does."""
     module_class: str = ""
     """Class name of the module at `path`; empty where only names and shapes are known."""
     dtype: str | None = None
@@ -186,8 +192,8 @@ class ModuleGraph:
         return document
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Return the graph as one JSON document, the inverse of :meth:`from_json`."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        """Return the graph as one JSON document in ASCII, the inverse of :meth:`from_json`."""
+        return json.dumps(self.to_dict(), indent=indent)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModuleGraph:
@@ -207,13 +213,14 @@ class ModuleGraph:
             raise GraphFormatError(problem=f"format {document.get('format')!r}, expected {FORMAT}")
         document = {key: value for key, value in document.items() if key not in _DERIVED}
         for name, record in _RECORDS.items():
-            document[name] = _records(record, document.get(name, ()), where=name)
+            if name in document:
+                document[name] = _records(record, document[name], where=name)
         if not isinstance(document.get("versions", {}), dict):
             raise GraphFormatError(problem="'versions' must be an object")
         return _build(cls, document, where="the document")
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a site, with the columns of :class:`Site` and its role and layer as nullable integers."""
+        """Return one row a site: the columns of :class:`Site` and the role; layers are nullable integers."""
         import pandas as pd
 
         columns = [item.name for item in fields(Site)]
@@ -235,7 +242,8 @@ _DERIVED = frozenset({"format", "uncovered_parameters"})
 _DECODE: Mapping[tuple[type, str], Callable[[Any], Any]] = {
     (Site, "kind"): Kind,
     (Site, "adaptable"): lambda value: None if value is None else Adaptable(value),
-    (Uncovered, "shape"): tuple,
+    (Site, "shape"): lambda value: tuple(index(size) for size in value),
+    (Uncovered, "shape"): lambda value: tuple(index(size) for size in value),
 }
 _Record = TypeVar("_Record")
 
@@ -271,18 +279,19 @@ def _build(record: type[_Record], value: Any, *, where: str) -> _Record:
             decoded[name] = decode(given) if decode else given
         except (TypeError, ValueError) as error:
             raise GraphFormatError(problem=f"{where}.{name}: {error}") from error
-        if not isinstance(decoded[name], known[name]) or isinstance(decoded[name], bool):
+        if not isinstance(decoded[name], known[name]) or (
+            isinstance(given, bool) and bool not in known[name]
+        ):
             raise GraphFormatError(problem=f"{where}.{name} has the wrong type {type(given).__name__}")
-    try:
-        return record(**decoded)
-    except TypeError as error:
-        raise GraphFormatError(problem=f"{where}: {error}") from error
+    if missing := [name for name in _REQUIRED[record] if name not in decoded]:
+        raise GraphFormatError(problem=f"{where} lacks the field {missing[0]!r}")
+    return record(**decoded)
 
 
 def _types(record: Any) -> dict[str, tuple[type, ...]]:
     """Return the run-time types of each field, from its annotation."""
     named: dict[str, type] = {
-        "str": str, "int": int, "None": type(None), "Kind": Kind, "Adaptable": Adaptable,
+        "str": str, "int": int, "bool": bool, "None": type(None), "Kind": Kind, "Adaptable": Adaptable,
     }  # fmt: skip
     return {
         item.name: tuple(
@@ -295,4 +304,10 @@ def _types(record: Any) -> dict[str, tuple[type, ...]]:
 
 _TYPES: Mapping[Any, dict[str, tuple[type, ...]]] = {
     record: _types(record) for record in (Site, Uncovered, Module, Note, ModuleGraph)
+}
+_REQUIRED: Mapping[Any, list[str]] = {
+    record: [
+        item.name for item in fields(record) if item.default is MISSING and item.default_factory is MISSING
+    ]
+    for record in _TYPES
 }

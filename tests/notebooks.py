@@ -1,4 +1,4 @@
-"""Execute the notebooks: in place for readers (``make notebooks``), and in the tests to prove that they run."""
+"""Execute the notebooks: in place for readers (``make notebooks``), and in the tests as a proof."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("*.ipynb")))
 def execute(path: Path) -> nbformat.NotebookNode:
     """Return the notebook at `path` with the outputs of a fresh kernel; a failing cell raises."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": ROOT}}).execute()
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": ROOT}}
+    ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # time stamps would change with every run
     return notebook

@@ -65,7 +65,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_public_names_resolve() -> None:
-    """Every name in ``__all__`` can be loaded, and ``scan`` stays the function after its module is imported."""
+    """Every name in ``__all__`` can be loaded, and ``scan`` is the function, not a module."""
     for name in lora_probe.__all__:
         assert getattr(lora_probe, name) is not None
     assert callable(lora_probe.scan)
