@@ -5,46 +5,36 @@ Pure: the rules look at module paths, class names and shapes, never at tensors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from typing import TYPE_CHECKING
+
+from lora_probe.roles.blocks import assign_blocks
+from lora_probe.roles.parts import part_of
+from lora_probe.roles.place import Place, Role
+from lora_probe.roles.towers import assign_towers
+from lora_probe.roles.tree import grow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lora_probe.graph import Kind
-
 __all__ = ["Place", "Role", "assign_roles"]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where one weight stands in its model: everything that a rule may look at."""
-
-    path: str
-    """Path of the module that holds the weight; empty for the root."""
-    classes: tuple[str, ...]
-    """Class names from the root to the module at `path` (one more than the path has segments); empty strings
-    where only names and shapes are known (a checkpoint's header)."""
-    parameter: str
-    """The weight's own name in its module: weight, in_proj_weight, gate_up_proj, …"""
-    kind: Kind
-    in_features: int
-    out_features: int
-    experts: int = 1
-    is_input_embedding: bool = False
-    is_output_embedding: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Role:
-    """What a weight is for."""
-
-    tower: str
-    block: str
-    part: str
-    layer: int | None
+_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 
 def assign_roles(places: Sequence[Place], *, model_type: str, architecture: str) -> list[Role]:
     """Return the role of each place, in order; all places of one model are given at once."""
-    raise NotImplementedError
+    if not places:
+        return []
+    root, leaves = grow(places)
+    assign_towers(root, model_type=model_type, architecture=architecture)
+    assign_blocks(root)
+    return [
+        Role(tower=leaf.tower, block=leaf.block, part=part_of(leaf), layer=_layer(place.path))
+        for leaf, place in zip(leaves, places, strict=True)
+    ]
+
+
+def _layer(path: str) -> int | None:
+    found = _LAYER.search(path)
+    return int(found[1]) if found else None
