@@ -35,3 +35,84 @@ class GraphFormatError(LoraProbeError, ValueError):
     def __init__(self, *, problem: str) -> None:
         self.problem = problem
         super().__init__(f"not a lora-probe module graph: {problem}")
+
+
+class UnreadableFile(LoraProbeError, OSError):
+    """A path that should hold a file cannot be read."""
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"cannot read {path}: {reason}")
+
+
+class BadConfig(LoraProbeError, ValueError):
+    """A ``config.json`` is not what its name says."""
+
+    def __init__(self, *, where: str, problem: str) -> None:
+        self.where, self.problem = where, problem
+        super().__init__(f"{where} is no model config: {problem}")
+
+
+class ImplausibleConfig(LoraProbeError, ValueError):
+    """A config names a size that no model can have."""
+
+    def __init__(self, *, path: str, value: str, problem: str) -> None:
+        self.path, self.value, self.problem = path, value, problem
+        super().__init__(f"the config's {path} {problem}, got {value}")
+
+
+class ModelNotFound(LoraProbeError, FileNotFoundError):
+    """Neither a path nor an id that any source knows."""
+
+    def __init__(self, *, model: str, problem: str, near: Sequence[str] = (), advice: str = "") -> None:
+        self.model, self.problem, self.near, self.advice = model, problem, tuple(near), advice
+        super().__init__(f"{model}: {problem}{near_misses(near)}{f'; {advice}' if advice else ''}")
+
+
+class SourceUnavailable(LoraProbeError, ValueError):
+    """The source that was asked for cannot hold this model."""
+
+    def __init__(self, *, model: str, source: str, problem: str) -> None:
+        self.model, self.source, self.problem = model, source, problem
+        super().__init__(f"{model} cannot come from source {source!r}: {problem}")
+
+
+class UnknownArchitecture(LoraProbeError, LookupError):
+    """The installed transformers has no class for a config."""
+
+    def __init__(self, *, problem: str, advice: str) -> None:
+        self.problem, self.advice = problem, advice
+        super().__init__(f"{problem}; {advice}")
+
+
+class BuildError(LoraProbeError, ValueError):
+    """A model class refused a config."""
+
+    def __init__(self, *, architecture: str, reason: str, advice: str) -> None:
+        self.architecture, self.reason, self.advice = architecture, reason, advice
+        super().__init__(f"{architecture} cannot be built from this config ({reason}); {advice}")
+
+
+class BuildTooLarge(LoraProbeError, ValueError):
+    """Building a model passed a bound of time, memory or size."""
+
+    def __init__(self, *, what: str, problem: str) -> None:
+        self.what, self.problem = what, problem
+        super().__init__(f"building {what} takes {problem}: check the sizes in its config")
+
+
+class PeftRefusal(LoraProbeError, ValueError):
+    """PEFT would raise for these settings on this model."""
+
+    def __init__(self, *, rule: str, reason: str, where: Sequence[str] = ()) -> None:
+        self.rule, self.reason, self.where = rule, reason, tuple(where)
+        shown = ", ".join(self.where[:3]) + (", …" if len(self.where) > 3 else "")
+        super().__init__(f"PEFT refuses this: {reason}{f' ({shown})' if shown else ''}")
+
+
+class HubError(LoraProbeError, ConnectionError):
+    """The hub refused a request, or could not be reached."""
+
+    def __init__(self, *, model: str, problem: str, advice: str) -> None:
+        self.model, self.problem, self.advice = model, problem, advice
+        super().__init__(f"{model}: {problem}; {advice}")

@@ -1,0 +1,109 @@
+"""Read a ``config.json`` that may be anything: bounded in size and depth, and never a surprise.
+
+Only regular files are opened (a FIFO would wait for ever), at most :data:`MAX_BYTES` are read, and whatever
+is not a JSON object of moderate depth becomes one :class:`~lora_probe.errors.BadConfig`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from lora_probe.errors import BadConfig, UnreadableFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["MAX_BYTES", "parse_config", "read_bytes", "read_config"]
+
+MAX_BYTES = 16 * 2**20
+"""Bytes of the longest config that is read; published ones stay below 1 MiB, labels included."""
+MAX_DEPTH = 32
+"""Levels of nesting; published configs have at most 6."""
+_FLOATS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+_LFS_POINTER = b"version https://git-lfs"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the JSON object in the file at `path`.
+
+    Raises:
+        UnreadableFile: there is no such regular file, or it may not be read.
+        BadConfig: it is too long, no JSON, no object, or nested too deeply.
+
+    """
+    data = read_bytes(path, limit=MAX_BYTES + 1)
+    return parse_config(data, where=str(path))
+
+
+def read_bytes(path: Path, *, limit: int) -> bytes:
+    """Return the first `limit` bytes of a regular file.
+
+    Raises:
+        UnreadableFile: there is no such regular file, or it may not be read.
+
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO that nobody writes to never returns.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:  # noqa: PTH123 -- a descriptor, not a path
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UnreadableFile(path=str(path), reason="it is not a regular file")
+            return file.read(limit)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UnreadableFile(path=str(path), reason=getattr(error, "strerror", None) or str(error)) from error
+
+
+def parse_config(data: bytes, *, where: str) -> dict[str, Any]:
+    """Return the JSON object in `data`, which came from `where`.
+
+    Raises:
+        BadConfig: it is too long, no JSON, no object, or nested too deeply.
+
+    """
+    if len(data) > MAX_BYTES:
+        raise BadConfig(where=where, problem=f"it is longer than {MAX_BYTES // 2**20} MiB, no config.json is")
+    try:
+        config = json.loads(data)
+    except RecursionError as error:
+        raise BadConfig(where=where, problem=_TOO_DEEP) from error
+    except ValueError as error:
+        raise BadConfig(where=where, problem=_why_no_json(data, error)) from error
+    if not isinstance(config, dict):
+        raise BadConfig(where=where, problem=f"it holds a JSON {_KINDS[type(config)]}, expected an object")
+    return {key: _tidy(value, depth=MAX_DEPTH, where=where) for key, value in config.items()}
+
+
+_TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
+_KINDS: dict[type, str] = {
+    list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null",
+}  # fmt: skip
+
+
+def _tidy(value: Any, *, depth: int, where: str) -> Any:
+    """Refuse deep nesting, and turn transformers' tagged floats ({"__float__": "Infinity"}) into floats."""
+    if not isinstance(value, (dict, list)):
+        return value
+    if depth == 0:
+        raise BadConfig(where=where, problem=_TOO_DEEP)
+    if isinstance(value, list):
+        return [_tidy(item, depth=depth - 1, where=where) for item in value]
+    if len(value) == 1 and isinstance(tag := value.get("__float__"), str) and tag in _FLOATS:
+        return _FLOATS[tag]
+    return {key: _tidy(item, depth=depth - 1, where=where) for key, item in value.items()}
+
+
+def _why_no_json(data: bytes, error: ValueError) -> str:
+    """Say what the bytes are instead, where that is plain."""
+    start = data[:512].lstrip()
+    if not start:
+        return "it is empty"
+    if start.startswith(_LFS_POINTER):
+        return "it is a Git LFS pointer, not the file: run `git lfs pull`"
+    if start.startswith(b"<"):
+        return "it is a web page or XML, not JSON"
+    if isinstance(error, UnicodeDecodeError) or b"\0" in start:
+        return "it is a binary file, not JSON"
+    return f"it is no valid JSON ({error})"
