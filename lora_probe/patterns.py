@@ -11,9 +11,10 @@ A pattern is exact: what it expands to is what was collapsed, no more and no les
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product, zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,52 +25,56 @@ __all__ = ["Pattern", "collapse", "index_text"]
 _SHOWN = 3
 """Entries that are written out before an ellipsis."""
 _PAIR = 2
-_MAX_DIGITS = 9
+_INDEX = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?=\.|\Z)")
+"""A number that ends a segment and that ``str(int())`` gives back: 7, not 07."""
 _MAX_INDICES = 8
-"""Numbered segments of one path that may vary; the rest of an absurdly nested name stays literal."""
+"""Numbers of one path that may vary; the rest of an absurdly nested name stays literal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A set of dotted paths: the product of its segments, each a literal or a sorted set of indices."""
+    """A set of dotted paths: the product of its pieces, each literal text or a sorted set of indices."""
 
-    segments: tuple[str | tuple[int, ...], ...]
+    pieces: tuple[str | tuple[int, ...], ...]
 
     def __len__(self) -> int:
         """Return how many paths the pattern stands for."""
-        return math.prod(len(segment) for segment in self.segments if not isinstance(segment, str))
+        return math.prod(len(piece) for piece in self.pieces if not isinstance(piece, str))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the paths, the last index fastest."""
-        choices = [[segment] if isinstance(segment, str) else map(str, segment) for segment in self.segments]
-        return map(".".join, product(*choices))
+        choices = [[piece] if isinstance(piece, str) else map(str, piece) for piece in self.pieces]
+        return map("".join, product(*choices))
 
     def __str__(self) -> str:
         """Return the pattern as a person reads it."""
-        return ".".join(
-            segment if isinstance(segment, str) else index_text(segment) for segment in self.segments
-        )
+        return "".join(piece if isinstance(piece, str) else index_text(piece) for piece in self.pieces)
+
+    def split(self) -> tuple[Pattern, Pattern]:
+        """Return the patterns of everything above the last segment, and of the last segment."""
+        for place in range(len(self.pieces) - 1, -1, -1):
+            piece = self.pieces[place]
+            if isinstance(piece, str) and "." in piece:
+                above, _, last = piece.rpartition(".")
+                return Pattern((*self.pieces[:place], above)), Pattern((last, *self.pieces[place + 1 :]))
+        return Pattern(()), self
 
 
 def collapse(paths: Iterable[str]) -> list[Pattern]:
     """Return patterns that together expand to exactly `paths` (all different), in the order of first sight.
 
-    Every all-digit segment of a path may vary, so layers x experts become one pattern. Where the indices are
-    no product of sets (layer 3 has fewer experts than the rest), the first index is split until they are.
+    The number that ends a segment may vary (``layers.7``, ``expert_7``), so layers x experts become one
+    pattern. Where the indices are no product of sets (layer 3 has fewer experts than the rest), the first
+    index is split until they are.
     """
-    families: defaultdict[tuple[str | None, ...], list[tuple[int, ...]]] = defaultdict(list)
+    families: defaultdict[tuple[str, ...], list[tuple[int, ...]]] = defaultdict(list)
     for path in paths:
-        skeleton: list[str | None] = []
-        point: list[int] = []
-        for segment in path.split("."):
-            if len(point) < _MAX_INDICES and _is_index(segment):
-                skeleton.append(None)
-                point.append(int(segment))
-            else:
-                skeleton.append(segment)
-        families[tuple(skeleton)].append(tuple(point))
+        literals, indices = _cut(path)
+        families[literals].append(indices)
     return [
-        Pattern(_filled(skeleton, box)) for skeleton, points in families.items() for box in _boxes(points)
+        Pattern(tuple(piece for piece in chain.from_iterable(zip_longest(literals, box)) if piece))
+        for literals, points in families.items()
+        for box in _boxes(points)
     ]
 
 
@@ -94,14 +99,10 @@ def index_text(indices: Sequence[int]) -> str:
     return f"{{{text[1:]}}}"
 
 
-def _is_index(segment: str) -> bool:
-    """Tell whether `segment` is a number that ``str(int())`` gives back: ``7``, not ``07``."""
-    return (
-        segment.isascii()
-        and segment.isdigit()
-        and len(segment) <= _MAX_DIGITS
-        and (segment[0] != "0" or segment == "0")
-    )
+def _cut(path: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the texts around the indices of `path`, and the indices."""
+    pieces = _INDEX.split(path, maxsplit=_MAX_INDICES)
+    return tuple(pieces[::2]), tuple(map(int, pieces[1::2]))
 
 
 def _boxes(points: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], ...]]:
@@ -115,13 +116,6 @@ def _boxes(points: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], ...
     for first, rests in tails.items():
         firsts[tuple(sorted(rests))].append(first)
     return [(tuple(sorted(same)), *box) for rests, same in firsts.items() for box in _boxes(rests)]
-
-
-def _filled(
-    skeleton: Sequence[str | None], box: Sequence[tuple[int, ...]]
-) -> tuple[str | tuple[int, ...], ...]:
-    values = iter(box)
-    return tuple(next(values) if segment is None else segment for segment in skeleton)
 
 
 def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:

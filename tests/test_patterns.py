@@ -88,6 +88,16 @@ def test_patterns_expand_to_exactly_the_paths(paths: list[str]) -> None:
     assert [len(pattern) for pattern in patterns] == [len(list(pattern)) for pattern in patterns]
 
 
+@given(PATHS)
+def test_a_pattern_splits_into_its_parents_and_its_last_segments(paths: list[str]) -> None:
+    """What is shown above and beside each other in a narrow table still makes the whole paths."""
+    for pattern in collapse(paths):
+        above, last = pattern.split()
+        dot = "." if any("." in path for path in pattern) else ""
+        assert [f"{parent}{dot}{name}" for parent in above for name in last] == list(pattern)
+        assert not any("." in name for name in last)
+
+
 @given(st.sets(st.integers(0, 99), min_size=1), st.sets(st.integers(0, 99), min_size=1), st.randoms())
 def test_a_product_of_indices_is_one_pattern(layers: set[int], experts: set[int], random: object) -> None:
     """Layers x experts collapse into a single row, in whatever order they come."""
@@ -106,6 +116,12 @@ def test_a_layer_with_fewer_experts_stands_apart() -> None:
         "layers.{0-2,4}.experts.{0…3}.w1",
         "layers.3.experts.{0,1}.w1",
     ]
+
+
+def test_a_number_at_the_end_of_a_word_is_an_index() -> None:
+    """Modules kept in a dictionary under expert_0, expert_1, … collapse, while a lone fc1 stays fc1."""
+    paths = [f"layers.{layer}.experts.expert_{expert}.fc1" for layer in range(3) for expert in range(4)]
+    assert [str(pattern) for pattern in collapse(paths)] == ["layers.{0…2}.experts.expert_{0…3}.fc1"]
 
 
 def test_numbers_that_are_not_plain_indices_stay_literal() -> None:
