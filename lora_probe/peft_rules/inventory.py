@@ -1,0 +1,180 @@
+"""A module graph arranged for matching: names found by their end, weights by their names."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lora_probe.graph import Adaptable, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from lora_probe.graph import ModuleGraph, Site
+
+__all__ = ["Inventory", "Names", "Parameter"]
+
+
+class Names:
+    """Dotted names in the order of the model, found by themselves or by what they end with."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.all = tuple(names)
+        self._by_leaf: defaultdict[str, list[int]] = defaultdict(list)
+        for index, name in enumerate(self.all):
+            self._by_leaf[name.rpartition(".")[2]].append(index)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names in order."""
+        return iter(self.all)
+
+    def ending_with(self, suffixes: Collection[str]) -> list[str]:
+        """Return, in order, the names that equal one of `suffixes` or end with a dot and one of them.
+
+        The cost is that of the names whose last segment is that of a suffix, not of names x suffixes.
+        """
+        wanted = frozenset(suffixes)
+        found = [
+            index
+            for leaf in {suffix.rpartition(".")[2] for suffix in wanted}
+            for index in self._by_leaf.get(leaf, ())
+            if any(end in wanted for end in ends(self.all[index]))
+        ]
+        return [self.all[index] for index in sorted(found)]
+
+
+def ends(name: str) -> Iterator[str]:
+    """Yield `name` and what follows each of its dots, the longest first."""
+    yield name
+    position = name.find(".")
+    while position >= 0:
+        yield name[position + 1 :]
+        position = name.find(".", position + 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """One parameter of the model, as PEFT's `target_parameters` sees it."""
+
+    name: str
+    module: str
+    """Path of the module that holds it; empty for the root."""
+    shape: tuple[int, ...]
+    transposed: bool = False
+    """Whether a 3-D parameter is declared to be stored as (experts, in, out)."""
+    tied_to: str | None = None
+    """Full name of the parameter that this one is, where that one comes first."""
+    site: Site | None = None
+
+
+class Inventory:
+    """What PEFT matches names against in one model, worked out once and used for every target set."""
+
+    def __init__(self, graph: ModuleGraph) -> None:
+        self.graph = graph
+        paths = (module.path for module in graph.modules) if graph.modules else _paths_of_sites(graph)
+        self.paths = Names(path for path in paths if path)
+        self.classes: Mapping[str, str] = {module.path: module.class_name for module in graph.modules}
+        self.by_module: Mapping[str, Site] = {
+            site.path: site for site in graph.sites if site.adaptable is Adaptable.MODULE
+        }
+
+    @cached_property
+    def linear(self) -> tuple[str, ...]:
+        """Paths of every nn.Linear and Conv1D, in order."""
+        return tuple(
+            path for path in self.paths if (site := self.by_module.get(path)) and site.kind in _LINEAR_KINDS
+        )
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Parameters by full name: those of sites in order, then uncovered ones, then biases of sites."""
+        transposed = {site.path for site in self.graph.sites if site.transposed}
+        found: dict[str, Parameter] = {}
+        for site in self.graph.sites:
+            found[site.parameter] = Parameter(
+                name=site.parameter,
+                module=site.parameter.rpartition(".")[0],
+                shape=site.shape or _usual_shape(site),
+                transposed=site.path in transposed,
+                tied_to=site.tied_to,
+                site=site,
+            )
+        for item in self.graph.uncovered:
+            module = item.parameter.rpartition(".")[0]
+            found[item.parameter] = Parameter(
+                name=item.parameter,
+                module=module,
+                shape=item.shape,
+                transposed=module in transposed,
+                tied_to=item.tied_to,
+            )
+        for name, size in self.biases.items():
+            found.setdefault(name, Parameter(name=name, module=name.rpartition(".")[0], shape=(size,)))
+        return found
+
+    @cached_property
+    def parameter_names(self) -> Names:
+        """Full names of `parameters`."""
+        return Names(self.parameters)
+
+    @cached_property
+    def biases(self) -> Mapping[str, int]:
+        """Elements of each distinct parameter called ``bias``, by full name."""
+        found = {
+            f"{site.path}.bias": site.bias_parameters
+            for site in self.graph.sites
+            if site.bias_parameters and site.parameter == f"{site.path}.weight"
+        }
+        for item in self.graph.uncovered:
+            if item.parameters and item.parameter.rpartition(".")[2] == "bias":
+                found[item.parameter] = item.parameters
+        return found
+
+    @cached_property
+    def tied_to_embedding(self) -> tuple[str, ...]:
+        """Paths of the modules whose weight is the input embedding's, without that embedding, sorted."""
+        embedding = self.graph.input_embedding
+        site = self.by_module.get(embedding) if embedding is not None else None
+        if site is None:
+            return ()
+        names = {site.parameter, site.tied_to} - {None}
+        return tuple(
+            sorted(
+                other.path
+                for other in self.graph.sites
+                if other.path != embedding and (other.tied_to in names or other.parameter in names)
+            )
+        )
+
+    def parameters_under(self, path: str) -> dict[str, Parameter]:
+        """Return the parameters of the module at `path` and below, by their names within it."""
+        start = f"{path}."
+        return {
+            name.removeprefix(start): parameter
+            for name, parameter in self.parameters.items()
+            if name.startswith(start)
+        }
+
+
+_LINEAR_KINDS = frozenset({Kind.LINEAR, Kind.CONV1D})
+
+
+def _paths_of_sites(graph: ModuleGraph) -> list[str]:
+    return list(dict.fromkeys(site.path for site in graph.sites))
+
+
+def _usual_shape(site: Site) -> tuple[int, ...]:
+    """Return the stored shape that `site` has by its kind, for graphs that do not record it."""
+    if site.kind in {Kind.CONV1D, Kind.EMBEDDING}:
+        return (site.in_features, site.out_features)
+    if site.kind is Kind.EXPERT_PARAMETER:
+        inner = (
+            (site.in_features, site.out_features)
+            if site.transposed
+            else (site.out_features, site.in_features)
+        )
+        return (site.experts, *inner)
+    return (site.out_features, site.in_features)
