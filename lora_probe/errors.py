@@ -116,3 +116,44 @@ class HubError(LoraProbeError, ConnectionError):
     def __init__(self, *, model: str, problem: str, advice: str) -> None:
         self.model, self.problem, self.advice = model, problem, advice
         super().__init__(f"{model}: {problem}; {advice}")
+
+
+class BadQuantity(LoraProbeError, ValueError):
+    """A number with a unit that cannot be read exactly."""
+
+    def __init__(self, *, option: str, text: str, problem: str, example: str) -> None:
+        self.option, self.text, self.problem, self.example = option, text, problem, example
+        shown = printable(text, limit=40)
+        super().__init__(f"{option}: {shown!r} {problem}; write for instance {example}")
+
+
+class BadRank(LoraProbeError, ValueError):
+    """A rank that no adapter can have."""
+
+    def __init__(self, *, rank: object, problem: str, where: str) -> None:
+        self.rank, self.problem, self.where = rank, problem, where
+        super().__init__(f"rank {problem}, got {printable(str(rank), limit=40)}, in {where}")
+
+
+class ConflictingOptions(LoraProbeError, ValueError):
+    """Options of which only one can be meant."""
+
+    def __init__(self, *, options: Sequence[str], problem: str) -> None:
+        self.options, self.problem = tuple(options), problem
+        super().__init__(f"{' and '.join(self.options)}: {problem}")
+
+
+class UnwritableOutput(LoraProbeError, OSError):
+    """A report cannot be written where it should go."""
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"cannot write {path}: {reason}")
+
+
+class NoSuchModels(LoraProbeError, LookupError):
+    """No model of the catalogue fits a pattern."""
+
+    def __init__(self, *, pattern: str, near: Sequence[str]) -> None:
+        self.pattern, self.near = pattern, tuple(near)
+        super().__init__(f"no model in the catalogue matches {pattern!r}{near_misses(near)}")
