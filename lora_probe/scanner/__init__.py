@@ -27,13 +27,15 @@ def scan(
     revision: str | None = None,
     token: str | bool | None = None,
     trust_remote_code: bool = False,
+    cache: bool = True,
 ) -> ModuleGraph:
     """Return the graph of `model`: its layers, their roles, and every parameter counted once.
 
     `model` is a hub id, a folder, a ``config.json``, a transformers config, or a live ``nn.Module`` (also on
     the meta device, quantized, or wrapped by PEFT). No weight is loaded. For a name, `source`, `revision` and
     `token` say where to look, and `trust_remote_code` lets the repository's own code run. An architecture
-    that the installed transformers lacks is read from its checkpoint's safetensors headers.
+    that the installed transformers lacks is read from its checkpoint's safetensors headers. With `cache`, the
+    graph of an earlier scan of the same thing is read back from disk, without torch.
 
     Raises:
         LoraProbeError: the model cannot be found, read or built; the subclass says which.
@@ -45,7 +47,9 @@ def scan(
         from lora_probe.source import locate
 
         located = locate(model, source=source, revision=revision, token=token)
-        return _scan_located(located, trust_remote_code=trust_remote_code)
+        if not cache:
+            return _scan_located(located, trust_remote_code=trust_remote_code)
+        return _scan_cached(located, trust_remote_code=trust_remote_code)
     from lora_probe.source.build import build
 
     built = build(model)
@@ -55,6 +59,18 @@ def scan(
 def _is_module(model: object) -> TypeGuard[nn.Module]:
     torch = sys.modules.get("torch")  # who holds a module has loaded torch
     return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def _scan_cached(located: Located, *, trust_remote_code: bool) -> ModuleGraph:
+    from lora_probe.cache import cache_key, load, store
+
+    key = cache_key(located, versions=_versions(), trust_remote_code=trust_remote_code)
+    if key and (kept := load(key)):
+        return kept
+    graph = _scan_located(located, trust_remote_code=trust_remote_code)
+    if key:
+        store(key, graph)
+    return graph
 
 
 def _scan_located(located: Located, *, trust_remote_code: bool) -> ModuleGraph:

@@ -1,0 +1,5 @@
+"""``python -m lora_probe``."""
+
+from lora_probe.cli import main
+
+main()

@@ -1,0 +1,73 @@
+"""The command line: parse, call one library function, render; and the one place where errors end.
+
+Exactly the tree under :class:`~lora_probe.errors.LoraProbeError` becomes ``Error: …`` and exit code 2. Anything
+else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from lora_probe._version import __version__
+from lora_probe.cli.models import models
+from lora_probe.cli.scan import scan
+from lora_probe.errors import LoraProbeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["lora_probe", "main", "run"]
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+"""128 + SIGINT, as a shell reports it."""
+BROKEN_PIPE = 141
+"""128 + SIGPIPE, what a program without a handler would end with."""
+
+EXAMPLES = """\b
+Examples:
+  lora-probe scan meta-llama/Llama-3.1-8B
+  lora-probe scan ./my-model -r 32 --html report.html
+  lora-probe scan config.json --json | jq .total_parameters
+  lora-probe models qwen
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES, no_args_is_help=True)
+@click.version_option(__version__, prog_name="lora-probe", message="%(prog)s %(version)s")
+def lora_probe() -> None:
+    """Know what a LoRA will adapt, cost and break before you train it."""
+
+
+lora_probe.add_command(scan)
+lora_probe.add_command(models)
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process: the console entry point."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        status = lora_probe.main(list(arguments), prog_name="lora-probe", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except LoraProbeError as error:
+        click.echo(f"Error: {error}", err=True)
+        return BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads any more. What is still buffered goes nowhere, or Python would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return status or 0

@@ -1,0 +1,84 @@
+"""Results on their way out: whole files or none, and plain text where no terminal reads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lora_probe.errors import UnwritableOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["print_renderable", "waiting", "write_text"]
+
+STDOUT = "-"
+_LEAST_WIDTH = 60
+
+
+def write_text(target: str, text: str) -> None:
+    """Write `text` to the file `target`, or to standard output where that is ``-``.
+
+    A file appears whole or not at all: it is written under another name beside its place, then moved there.
+
+    Raises:
+        UnwritableOutput: the file cannot be written.
+
+    """
+    if target == STDOUT:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    path = Path(target)
+    try:
+        if path.exists() and not path.is_file():  # /dev/stdout, /dev/null, a named pipe: never to be replaced
+            path.write_text(text, encoding="utf-8")
+            return
+        real = path.resolve()
+        half = real.with_name(f".{real.name[:200]}.{os.urandom(4).hex()}.half")
+        try:
+            half.write_text(text, encoding="utf-8")
+            half.replace(real)
+        except BaseException:
+            with suppress(OSError):
+                half.unlink()
+            raise
+    except OSError as error:
+        raise UnwritableOutput(path=target, reason=error.strerror or str(error)) from error
+    click.echo(f"wrote {click.format_filename(target)}", err=True)
+
+
+def print_renderable(renderable: Any) -> None:
+    """Print a rich renderable: fitted to a terminal, else as wide as it is and without trailing blanks.
+
+    ``COLUMNS`` sets the width of either; ``NO_COLOR`` and ``FORCE_COLOR`` are respected as rich does.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(highlight=False, soft_wrap=False)
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    if not os.environ.get("COLUMNS", "").isdigit():
+        console.width = max(Measurement.get(console, console.options, renderable).maximum, _LEAST_WIDTH)
+    with console.capture() as captured:
+        console.print(renderable)
+    click.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+
+
+@contextmanager
+def waiting(message: str) -> Iterator[None]:
+    """Say on a terminal's standard error what the user waits for, and take it back afterwards."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(message, overflow="ellipsis", no_wrap=True)):
+        yield

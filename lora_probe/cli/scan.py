@@ -1,0 +1,85 @@
+"""``lora-probe scan``: the layers of a model, their roles, and what LoRA would add."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["scan"]
+
+EXAMPLES = """\b
+Examples:
+  lora-probe scan meta-llama/Llama-3.1-8B
+  lora-probe scan ./checkpoint-500 -r 64
+  lora-probe scan path/to/config.json --json > graph.json
+  lora-probe scan google/gemma-3-4b-it --html gemma.html --csv gemma.csv
+"""
+FILE = click.Path(dir_okay=False, allow_dash=True)
+SOURCES = ("folder", "config", "cache", "catalogue", "hub")
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("model")
+@click.option(
+    "-r", "--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Rank of the LoRA."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole graph as one JSON document.")
+@click.option("--csv", type=FILE, help="Write one row a site as CSV; - is standard output.")
+@click.option("--html", type=FILE, help="Write a self-contained page; - is standard output.")
+@click.option("--markdown", type=FILE, help="Write the summary as Markdown; - is standard output.")
+@click.option("--source", type=click.Choice(SOURCES), help="Look only there.  [default: each in this order]")
+@click.option("--revision", help="Branch, tag or commit of a hub repository.")
+@click.option("--token", help="Token for gated repositories; better set HF_TOKEN or run hf auth login.")
+@click.option("--trust-remote-code", is_flag=True, help="Let code from the model's repository run.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of earlier scans.")
+def scan(
+    *,
+    model: str,
+    rank: int,
+    as_json: bool,
+    csv: str | None,
+    html: str | None,
+    markdown: str | None,
+    source: str | None,
+    revision: str | None,
+    token: str | None,
+    trust_remote_code: bool,
+    no_cache: bool,
+) -> None:
+    """Show every layer of MODEL that LoRA fits, by role. No weights are loaded.
+
+    MODEL is a hub id, a folder, or a path to a config.json.
+    """
+    from lora_probe.cli.output import STDOUT, print_renderable, waiting, write_text
+    from lora_probe.scanner import scan as scan_model
+    from lora_probe.text import printable
+
+    if [csv, html, markdown].count(STDOUT) + as_json > 1:
+        raise click.UsageError("only one of --json and the files can go to standard output")
+    with waiting(f"Scanning {printable(model)}"):
+        graph = scan_model(
+            model,
+            source=source,
+            revision=revision,
+            token=token,
+            trust_remote_code=trust_remote_code,
+            cache=not no_cache,
+        )
+    if as_json:
+        write_text(STDOUT, graph.to_json(indent=2))
+    if csv:
+        from lora_probe.report.csvfile import sites_csv
+
+        write_text(csv, sites_csv(graph, rank=rank))
+    if html:
+        from lora_probe.report.html import graph_page
+
+        write_text(html, graph_page(graph, rank=rank))
+    if markdown:
+        from lora_probe.report.markdown import graph_markdown
+
+        write_text(markdown, graph_markdown(graph, rank=rank))
+    if not (as_json or csv or html or markdown):
+        from lora_probe.report.table import GraphTable
+        from lora_probe.summary import summarize
+
+        print_renderable(GraphTable(graph, summarize(graph, rank=rank)))
