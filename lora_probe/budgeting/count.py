@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdapterTensor",
+    "Origin",
     "adapter_elements",
     "adapter_tensors",
     "trainable_parameters",
@@ -32,12 +35,28 @@ _PREFIX = "base_model.model."
 _MATRIX, _STACK = 2, 3
 
 
+class Origin(str, Enum):
+    """Why a tensor is trained."""
+
+    ADAPTER = "adapter"
+    TOKENS = "tokens"
+    COPY = "copy"
+    BIAS = "bias"
+
+    __str__ = str.__str__
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterTensor:
     """One tensor that is trained and stored, under the name that it has in the adapter's file."""
 
     name: str
     shape: tuple[int, ...]
+    origin: Origin
+    site: Site | None = None
+    """The site that the tensor adapts; None where it adapts a parameter that is no site, or none at all."""
+    parameter: str | None = None
+    """Full name of the model's own parameter that is trained, in place or in a copy; None for what is new."""
     tied: bool = False
     """Whether it shares the storage of another tensor, with which it is counted."""
 
@@ -80,22 +99,23 @@ def adapter_tensors(prediction: Prediction) -> list[AdapterTensor]:
     for rows in prediction.tokens:
         if not rows.tied:
             name = f"{names.of_module(rows.path)}.token_adapter.trainable_tokens_delta"
-            found.append(AdapterTensor(name=name, shape=(rows.rows, rows.width)))
+            found.append(AdapterTensor(name=name, shape=(rows.rows, rows.width), origin=Origin.TOKENS))
     return found
 
 
 def _factors(adapter: Adapter, base: str, prediction: Prediction) -> Iterator[AdapterTensor]:
     """Yield A, B and what options add, in the shapes in which PEFT makes them."""
     settings, rank, site = prediction.settings, adapter.rank, adapter.site
+    tensor = partial(AdapterTensor, origin=Origin.ADAPTER, site=site)
     if adapter.parameter is not None:
         shape_a, shape_b = _parameter_factors(adapter)
     elif site is None:
         return
     elif site.kind is Kind.EMBEDDING:
-        yield AdapterTensor(name=f"{base}.lora_embedding_A", shape=(rank, site.in_features))
-        yield AdapterTensor(name=f"{base}.lora_embedding_B", shape=(site.out_features, rank))
+        yield tensor(name=f"{base}.lora_embedding_A", shape=(rank, site.in_features))
+        yield tensor(name=f"{base}.lora_embedding_B", shape=(site.out_features, rank))
         if settings.use_dora:
-            yield AdapterTensor(name=f"{base}.lora_magnitude_vector", shape=(site.out_features,))
+            yield tensor(name=f"{base}.lora_magnitude_vector", shape=(site.out_features,))
         return
     elif site.kind is Kind.CONV:
         kernel = site.shape[2:]
@@ -103,16 +123,16 @@ def _factors(adapter: Adapter, base: str, prediction: Prediction) -> Iterator[Ad
         shape_b = (site.out_features, rank // site.groups, *(1 for _ in kernel))
     else:
         shape_a, shape_b = (rank, site.in_features), (site.out_features, rank)
-    yield AdapterTensor(name=f"{base}.lora_A.weight", shape=shape_a, tied=adapter.tied)
-    yield AdapterTensor(name=f"{base}.lora_B.weight", shape=shape_b, tied=adapter.tied)
+    yield tensor(name=f"{base}.lora_A.weight", shape=shape_a, tied=adapter.tied)
+    yield tensor(name=f"{base}.lora_B.weight", shape=shape_b, tied=adapter.tied)
     if settings.lora_bias:
-        yield AdapterTensor(name=f"{base}.lora_B.bias", shape=shape_b[:1])
+        yield tensor(name=f"{base}.lora_B.bias", shape=shape_b[:1])
     if settings.use_dora:
         magnitude = (1, shape_b[0], *shape_b[2:]) if len(shape_b) > _MATRIX else shape_b[:1]
-        yield AdapterTensor(name=f"{base}.lora_magnitude_vector", shape=magnitude)
+        yield tensor(name=f"{base}.lora_magnitude_vector", shape=magnitude)
 
 
-def _parameter_factors(adapter: Adapter) -> tuple[tuple[int, int], tuple[int, int]]:
+def _parameter_factors(adapter: Adapter) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shapes of A and B of a wrapped parameter: experts lie side by side along the rank."""
     assert adapter.parameter is not None  # noqa: S101 - narrows the type
     shape = adapter.parameter.shape
@@ -133,7 +153,13 @@ def _copies(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTen
             origin = parameter.tied_to or parameter.name
             tied = copy.tied or origin in seen
             seen.add(origin)
-            yield AdapterTensor(name=f"{names.of_module(copy.path)}.{name}", shape=parameter.shape, tied=tied)
+            yield AdapterTensor(
+                name=f"{names.of_module(copy.path)}.{name}",
+                shape=parameter.shape,
+                origin=Origin.COPY,
+                parameter=parameter.name,
+                tied=tied,
+            )
 
 
 def _biases(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTensor]:
@@ -147,7 +173,8 @@ def _biases(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTen
     for name, size in inventory.biases.items():
         module = name.rpartition(".")[0]
         if (option == "all" or module in adapted) and not (copied and name.startswith(copied)):
-            yield AdapterTensor(name=f"{names.inside(module)}.bias", shape=(size,))
+            stored = f"{names.inside(module)}.bias"
+            yield AdapterTensor(name=stored, shape=(size,), origin=Origin.BIAS, parameter=name)
 
 
 class _Names:

@@ -32,7 +32,7 @@ DTYPES = {
     "int8": ("I8", 1),
     "uint8": ("U8", 1),
 }
-"""Element types by torch's name: their name in a header and the bytes of an element, in the order of a file."""
+"""Element types by torch's name: the name in a header and the bytes of one, in the order of a file."""
 
 _METADATA = '"__metadata__":{"format":"pt"}'
 """What PEFT adds to the header (`save_pretrained` in peft/peft_model.py)."""
