@@ -98,6 +98,8 @@ def _site(found: Found, role: Role) -> Site:
         parameters=elements + found.bias_parameters,
         bias_parameters=found.bias_parameters,
         groups=weight.groups,
+        shape=tuple(tensor.shape) if tensor.numel() == weight.elements else (),  # unknown where packed
+        transposed=getattr(found.visit.module, "is_transposed", False) is True,
         module_class=found.visit.classes[-1],
         dtype=_dtype_name(tensor.dtype),
         weight_bytes=0 if found.tied_to else tensor.numel() * tensor.element_size(),
