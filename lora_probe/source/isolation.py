@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
-import sys
 import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,46 +12,56 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["isolated", "quiet"]
+__all__ = ["isolated", "quiet", "silent"]
 
-_LIBRARIES = ("transformers", "huggingface_hub", "torch", "accelerate", "timm")
+_LIBRARIES = ("transformers", "huggingface_hub", "torch", "accelerate")
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Drop what libraries print, log or warn about while the block runs; a prompt finds no one to answer."""
+def quiet(*libraries: str) -> Iterator[None]:
+    """Drop what libraries log or warn about while the block runs."""
     with ExitStack() as stack:
-        sink = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
-        stack.enter_context(contextlib.redirect_stdout(sink))
-        stack.enter_context(contextlib.redirect_stderr(sink))
-        stack.enter_context(_replaced(sys, "stdin", io.StringIO()))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        for name in _LIBRARIES:
+        for name in libraries or _LIBRARIES:
             logger = logging.getLogger(name)
-            # Handlers hold the real stderr since their import, so redirecting is not enough.
-            stack.enter_context(_replaced(logger, "disabled", True))
             stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.CRITICAL + 1)
         yield
 
 
 @contextmanager
-def isolated(*, network: bool) -> Iterator[None]:
-    """Run the block quietly, unable to unpickle and, unless `network`, to reach the hub.
+def silent() -> Iterator[None]:
+    """Drop what the block prints: code from a model's repository may say anything, stdout is for results."""
+    with (
+        open(os.devnull, "w", encoding="utf-8") as sink,  # noqa: PTH123 -- a device, not a file
+        contextlib.redirect_stdout(sink),
+        contextlib.redirect_stderr(sink),
+    ):
+        yield
 
-    A config may name other repositories or files that a model class then loads by itself; names and shapes
-    never need them.
+
+@contextmanager
+def isolated(*, own_code: bool) -> Iterator[None]:
+    """Run the block quietly, unable to unpickle; unless it is a model's `own_code`, without hub and prompts.
+
+    A config may name other repositories or files that a model class then loads by itself; names and shapes of
+    transformers' own classes never need them.
     """
-    import huggingface_hub.constants
     import torch
+    import transformers.dynamic_module_utils
+    from huggingface_hub import constants
 
-    with quiet(), _replaced(torch, "load", _refuse_pickle):
-        if network:
-            yield
-            return
-        with _replaced(huggingface_hub.constants, "HF_HUB_OFFLINE", True):
-            yield
+    with ExitStack() as stack:
+        stack.enter_context(quiet())
+        stack.enter_context(_replaced(torch, "load", _refuse_pickle))
+        # Zero makes transformers refuse foreign code where it would otherwise ask on stdin.
+        stack.enter_context(_replaced(transformers.dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0))
+        if own_code:
+            stack.enter_context(silent())
+        else:
+            stack.enter_context(_replaced(constants, "HF_HUB_OFFLINE", True))
+        yield
 
 
 def _refuse_pickle(*_args: Any, **_kwargs: Any) -> NoReturn:

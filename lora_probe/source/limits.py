@@ -1,23 +1,22 @@
 """Run other people's model classes within bounds of time, memory and modules.
 
 A config class may expand one number into a list of a billion entries, or a model class into a million
-modules; neither can be foreseen from the config alone. Everything that is set here is put back afterwards.
+modules; neither can be foreseen from the config alone. Everything set here is put back afterwards.
 """
 
 from __future__ import annotations
 
 import gc
-import signal
 import threading
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.errors import BuildTooLarge
+from lora_probe.source.deadline import DeadlinePassed, alarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
 __all__ = ["MAX_BYTES", "MAX_MODULES", "MAX_SECONDS", "bounded"]
 
@@ -26,53 +25,38 @@ MAX_SECONDS = 15.0
 MAX_BYTES = 2**30
 """Memory that a build may add; a module without weights takes about 3 KB."""
 MAX_MODULES = 200_000
-"""Modules of one model; Switch with 2048 unfused experts in each of 24 layers would still fit."""
-_NAG_SECONDS = 0.5
-"""Pause between repeated alarms, should the code under guard swallow the first."""
-
-
-class _Stop(BaseException):
-    """Ends the guarded code; no ``except Exception`` of a model class may swallow it."""
+"""Modules of one model; 2048 unfused experts in each of 24 layers still fit."""
 
 
 @contextmanager
 def bounded(
-    what: str,
-    *,
-    seconds: float | None = None,
-    memory: int | None = None,
-    modules: int | None = None,
+    what: str, *, seconds: float = MAX_SECONDS, memory: int = MAX_BYTES, modules: int = MAX_MODULES
 ) -> Iterator[None]:
-    """Run the block, which builds `what`, within the module's bounds or the ones given.
+    """Run the block, which builds `what`, within the bounds.
 
-    Memory is bounded where the platform has RLIMIT_DATA (Linux). Outside of the main thread, time is checked
-    whenever a module is registered.
+    Memory (bytes) is bounded where the platform counts it (RLIMIT_DATA on Linux). Outside of the main thread,
+    time is checked whenever a module is registered.
 
     Raises:
         BuildTooLarge: a bound was passed; says which.
 
     """
-    watch = _Watch(
-        seconds=MAX_SECONDS if seconds is None else seconds,
-        modules=MAX_MODULES if modules is None else modules,
-    )
-    memory = MAX_BYTES if memory is None else memory
+    watch = _Watch(seconds=seconds, modules=modules)
     try:
         with ExitStack() as guards:
             guards.enter_context(_memory(memory))
             guards.enter_context(_registrations(watch))
-            guards.enter_context(_alarm(watch))
+            guards.enter_context(alarm(seconds, watch.on_alarm))
             yield
-    except _Stop:
+    except DeadlinePassed:
         problem = watch.passed
     except MemoryError:
         problem = f"more than {memory / 2**20:,.0f} MiB of memory for names and shapes alone"
     else:
-        if watch.passed is None:
-            return
-        problem = watch.passed  # the guarded code swallowed the alarm
-    gc.collect()  # modules refer to each other; what was half built goes now
-    raise BuildTooLarge(what=what, problem=str(problem))
+        problem = watch.passed  # set when the code under guard swallowed the alarm
+    if problem is not None:
+        gc.collect()  # modules refer to each other; what was half built goes now
+        raise BuildTooLarge(what=what, problem=problem)
 
 
 class _Watch:
@@ -88,9 +72,9 @@ class _Watch:
 
     def stop(self, problem: str) -> None:
         self.passed = problem
-        raise _Stop
+        raise DeadlinePassed
 
-    def on_alarm(self, _signal: int, _frame: FrameType | None) -> None:
+    def on_alarm(self) -> None:
         self.stop(f"more than {self.seconds:g} s")
 
     def on_module(self, _parent: Any, _name: str, _module: Any) -> None:
@@ -100,7 +84,7 @@ class _Watch:
         if self.seen > self.modules:
             self.stop(f"more than {self.modules:,} modules")
         if time.monotonic() > self.deadline:
-            self.stop(f"more than {self.seconds:g} s")
+            self.on_alarm()
 
 
 @contextmanager
@@ -115,25 +99,6 @@ def _registrations(watch: _Watch) -> Iterator[None]:
 
 
 @contextmanager
-def _alarm(watch: _Watch) -> Iterator[None]:
-    """Interrupt the main thread at the deadline; a timer that was already running goes on afterwards."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-    handler = signal.signal(signal.SIGALRM, watch.on_alarm)
-    began = time.monotonic()
-    left, interval = signal.setitimer(signal.ITIMER_REAL, watch.seconds, _NAG_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        if left:
-            left = max(left - (time.monotonic() - began), 0.001)
-            signal.setitimer(signal.ITIMER_REAL, left, interval)
-
-
-@contextmanager
 def _memory(allowance: int) -> Iterator[None]:
     """Let the process take at most `allowance` bytes more than it has."""
     used = _data_bytes()
@@ -143,9 +108,8 @@ def _memory(allowance: int) -> Iterator[None]:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = used + allowance
     known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *known]), hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (min([used + allowance, *known]), hard))
     try:
         yield
     finally:
@@ -153,7 +117,7 @@ def _memory(allowance: int) -> Iterator[None]:
 
 
 def _data_bytes() -> int | None:
-    """Return what RLIMIT_DATA counts for this process, None where it is not known."""
+    """Return what RLIMIT_DATA counts for this process, None where the system does not say."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
             line = next(line for line in status if line.startswith("VmData:"))

@@ -29,8 +29,8 @@ def locate(
     """Find the config of `model`: a local path, else the hub's cache, the catalogue, or the hub.
 
     Neither torch nor transformers is loaded, and the network is used only when all nearer sources lack the
-    model. `source` forces one of them by its name in :class:`SourceKind`. `revision` (branch, tag or commit of
-    the hub repository) passes over the catalogue, which holds one state of each model. `token` is as
+    model. `source` forces one of them by its name in :class:`SourceKind`. `revision` (a branch, tag or commit
+    of the hub repository) passes over the catalogue, which holds one state of each model. `token` is as
     huggingface_hub takes it: None reads the environment, False sends none.
 
     Raises:
