@@ -91,20 +91,25 @@ class Tree:
             if weight.bias is not None:
                 bias_tied_to = self._claim(own[weight.bias], visit.full(weight.bias))
                 bias = 0 if bias_tied_to else own[weight.bias].numel()
+                if bias_tied_to:
+                    self._leave(own[weight.bias], visit.full(weight.bias), bias_tied_to)
             self.found.append(Found(visit, weight, tensor, tied_to, bias))
         for name, parameter in own.items():
             full = visit.full(name)
             if full in self._claimed:
                 continue
-            tied_to = self._claim(parameter, full)
-            self.uncovered.append(
-                Uncovered(
-                    parameter=full,
-                    shape=tuple(parameter.shape),
-                    parameters=0 if tied_to else parameter.numel(),
-                    tied_to=tied_to,
-                )
+            self._leave(parameter, full, self._claim(parameter, full))
+
+    def _leave(self, parameter: torch.Tensor, name: str, tied_to: str | None) -> None:
+        """List a parameter that no site counts, also a bias that comes again under another name."""
+        self.uncovered.append(
+            Uncovered(
+                parameter=name,
+                shape=tuple(parameter.shape),
+                parameters=0 if tied_to else parameter.numel(),
+                tied_to=tied_to,
             )
+        )
 
     def _claim(self, parameter: torch.Tensor, name: str) -> str | None:
         """Take `name` as seen; return the name under which its parameter came before, None if it did not."""
