@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from lora_probe.budgeting.file_size import DTYPES, FileSize, StoredTensor
+from lora_probe.budgeting.file_size import DTYPES, FileSize, GrowingTensor
 
 DIMENSIONS = st.tuples(st.integers(1, 12), st.just(0))
 GROWING = st.tuples(st.sampled_from([0, 0, 3]), st.sampled_from([1, 2, 16]))
 
 
 @st.composite
-def tensors(draw: st.DrawFn) -> list[StoredTensor]:
+def tensors(draw: st.DrawFn) -> list[GrowingTensor]:
     """Draw tensors of which some grow with n in one dimension."""
     names = draw(st.lists(st.text(max_size=30), unique=True, min_size=1, max_size=12))
     found = []
@@ -22,11 +22,11 @@ def tensors(draw: st.DrawFn) -> list[StoredTensor]:
         shape = draw(st.lists(DIMENSIONS, max_size=3))
         if draw(st.booleans()):
             shape.insert(draw(st.integers(0, len(shape))), draw(GROWING))
-        found.append(StoredTensor(name=name, dtype=draw(st.sampled_from(sorted(DTYPES))), shape=tuple(shape)))
+        found.append(GrowingTensor(name=name, dtype=draw(st.sampled_from(sorted(DTYPES))), shape=tuple(shape)))
     return found
 
 
-def _written(stored: list[StoredTensor], n: int) -> int:
+def _written(stored: list[GrowingTensor], n: int) -> int:
     """Return the bytes that safetensors itself writes."""
     data = {
         each.name: torch.zeros(
@@ -39,7 +39,7 @@ def _written(stored: list[StoredTensor], n: int) -> int:
 
 @settings(max_examples=200)
 @given(stored=tensors(), n=st.integers(1, 200))
-def test_size_is_that_of_the_file_that_safetensors_writes(stored: list[StoredTensor], n: int) -> None:
+def test_size_is_that_of_the_file_that_safetensors_writes(stored: list[GrowingTensor], n: int) -> None:
     """For any names, element types and shapes the size is what safetensors writes, byte for byte."""
     assert FileSize(stored)(n) == _written(stored, n)
 
@@ -47,7 +47,7 @@ def test_size_is_that_of_the_file_that_safetensors_writes(stored: list[StoredTen
 def test_each_digit_counts() -> None:
     """Sizes agree at every step across powers of ten, where the header gets longer."""
     stored = [
-        StoredTensor(name=f"layers.{layer}.lora_{side}", dtype="float32", shape=shape)
+        GrowingTensor(name=f"layers.{layer}.lora_{side}", dtype="float32", shape=shape)
         for layer in range(12)
         for side, shape in (("A", ((0, 1), (24, 0))), ("B", ((40, 0), (0, 1))))
     ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdapterTensor",
     "Origin",
+    "StoredNames",
     "adapter_elements",
     "adapter_tensors",
     "trainable_parameters",
@@ -92,7 +93,7 @@ def adapter_elements(site: Site, rank: int, *, use_dora: bool = False, lora_bias
 
 def adapter_tensors(prediction: Prediction) -> list[AdapterTensor]:
     """Return the low-rank factors, DoRA magnitudes and token rows of a prediction."""
-    names = _Names(prediction)
+    names = StoredNames(prediction)
     found: list[AdapterTensor] = []
     for adapter, base in zip(prediction.adapters, names.of_adapters(), strict=True):
         found.extend(_factors(adapter, base, prediction))
@@ -146,7 +147,7 @@ def _parameter_factors(adapter: Adapter) -> tuple[tuple[int, ...], tuple[int, ..
 
 def _copies(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTensor]:
     """Yield the parameters of the modules that are trained in full."""
-    names = _Names(prediction)
+    names = StoredNames(prediction)
     for copy in prediction.saved:
         seen: set[str] = set()
         for name, parameter in inventory.parameters_under(copy.path).items():
@@ -167,7 +168,7 @@ def _biases(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTen
     option = prediction.settings.bias
     if option == "none":
         return
-    names = _Names(prediction)
+    names = StoredNames(prediction)
     copied = tuple(f"{copy.path}." for copy in prediction.saved)
     adapted = {adapter.module for adapter in prediction.adapters}
     for name, size in inventory.biases.items():
@@ -177,7 +178,7 @@ def _biases(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTen
             yield AdapterTensor(name=stored, shape=(size,), origin=Origin.BIAS, parameter=name)
 
 
-class _Names:
+class StoredNames:
     """Names of modules once PEFT has put a wrapper, with a ``base_layer``, around the adapted ones."""
 
     def __init__(self, prediction: Prediction) -> None:

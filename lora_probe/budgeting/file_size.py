@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["DTYPES", "FileSize", "StoredTensor"]
+__all__ = ["DTYPES", "FileSize", "GrowingTensor"]
 
 DTYPES = {
     "float64": ("F64", 8),
@@ -41,7 +41,7 @@ _ALIGNMENT = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredTensor:
+class GrowingTensor:
     """One tensor of the file; its size may grow with a step number n in one of its dimensions."""
 
     name: str
@@ -65,7 +65,7 @@ class FileSize:
     a power are found by bisection.
     """
 
-    def __init__(self, tensors: Iterable[StoredTensor]) -> None:
+    def __init__(self, tensors: Iterable[GrowingTensor]) -> None:
         order = {dtype: place for place, dtype in enumerate(DTYPES)}
         self._tensors = sorted(tensors, key=lambda each: (order[each.dtype], _utf8(each.name)))
 
