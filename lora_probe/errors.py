@@ -113,9 +113,9 @@ class PeftRefusal(LoraProbeError, ValueError):
 class HubError(LoraProbeError, ConnectionError):
     """The hub refused a request, or could not be reached."""
 
-    def __init__(self, *, model: str, problem: str, advice: str) -> None:
-        self.model, self.problem, self.advice = model, problem, advice
-        super().__init__(f"{model}: {problem}; {advice}")
+    def __init__(self, *, model: str, problem: str, advice: str, near: Sequence[str] = ()) -> None:
+        self.model, self.problem, self.advice, self.near = model, problem, advice, tuple(near)
+        super().__init__(f"{model}: {problem}{near_misses(near)}; {advice}")
 
 
 class BadQuantity(LoraProbeError, ValueError):
@@ -157,3 +157,38 @@ class NoSuchModels(LoraProbeError, LookupError):
     def __init__(self, *, pattern: str, near: Sequence[str]) -> None:
         self.pattern, self.near = pattern, tuple(near)
         super().__init__(f"no model in the catalogue matches {pattern!r}{near_misses(near)}")
+
+
+class UnknownRule(LoraProbeError, LookupError):
+    """There is no lint of that name."""
+
+    def __init__(self, *, name: str, near: Sequence[str]) -> None:
+        self.name, self.near = name, tuple(near)
+        super().__init__(f"there is no rule {printable(name, limit=60)!r}{near_misses(near)}")
+
+
+class BadTargets(LoraProbeError, ValueError):
+    """A target set that can be read in none of the forms in which people write one."""
+
+    def __init__(self, *, text: str, problem: str, near: Sequence[str] = (), advice: str = "") -> None:
+        self.text, self.problem, self.near, self.advice = text, problem, tuple(near), advice
+        clause = f"; {advice}" if advice else ""
+        super().__init__(f"targets {printable(text, limit=80)!r}: {problem}{near_misses(near)}{clause}")
+
+
+class BadAdapter(LoraProbeError, ValueError):
+    """A folder or a config that should hold a LoRA adapter of PEFT and does not."""
+
+    def __init__(self, *, where: str, problem: str, advice: str = "") -> None:
+        self.where, self.problem, self.advice = where, problem, advice
+        super().__init__(f"{where}: {problem}{f'; {advice}' if advice else ''}")
+
+
+class UnknownEngine(LoraProbeError, ValueError):
+    """There are no rules for a serving engine of that name."""
+
+    def __init__(self, *, name: str, known: Sequence[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(
+            f"there are no rules for the serving engine {printable(name, limit=60)!r}; known: {', '.join(known)}"
+        )

@@ -6,7 +6,8 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,14 +25,14 @@ class DeadlinePassed(BaseException):
 
 
 @contextmanager
-def alarm(seconds: float, on_alarm: Callable[[], None]) -> Iterator[bool]:
+def alarm(seconds: float, on_alarm: Callable[[], None]) -> Iterator[None]:
     """Call `on_alarm`, which may raise, inside the block once it has run for `seconds`; again until it ends.
 
-    Signals reach the main thread only: elsewhere (and on Windows) nothing is called, and the block receives
-    False. A timer that was already running goes on afterwards.
+    Signals reach the main thread only: elsewhere (and on Windows) nothing is called. A timer that
+    was already running goes on afterwards.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield False
+        yield
         return
 
     def handle(_signal: int, _frame: FrameType | None) -> None:
@@ -41,7 +42,7 @@ def alarm(seconds: float, on_alarm: Callable[[], None]) -> Iterator[bool]:
     began = time.monotonic()
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _NAG_SECONDS)
     try:
-        yield True
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
@@ -52,33 +53,30 @@ def alarm(seconds: float, on_alarm: Callable[[], None]) -> Iterator[bool]:
 def run_within(seconds: float, call: Callable[[], _Result]) -> _Result:
     """Return what `call` returns, or raise what it raises, unless that takes longer than `seconds`.
 
-    Where no alarm can interrupt it, `call` runs in a thread of its own, which is left behind when it is late.
+    It runs in a thread of its own, which is left behind when it is late: no alarm would interrupt the
+    look-up of a host name.
 
     Raises:
         DeadlinePassed: it took longer.
 
     """
-
-    def stop() -> None:
-        raise DeadlinePassed
-
-    with alarm(seconds, stop) as armed:
-        if armed:
-            return call()
-    outcome: list[Any] = []
+    outcome: list[Callable[[], _Result]] = []
 
     def work() -> None:
         try:
-            outcome.extend((call(), None))
+            result = call()
         except BaseException as error:  # noqa: BLE001 -- raised again by the thread that waits
-            outcome[:] = (None, error)
+            outcome.append(partial(_raise, error))
+        else:
+            outcome.append(lambda: result)
 
-    worker = threading.Thread(target=work, daemon=True)
+    worker = threading.Thread(target=work, name="lora-probe-request", daemon=True)
     worker.start()
     worker.join(seconds)
-    if worker.is_alive():
+    if not outcome:
         raise DeadlinePassed
-    result, error = outcome
-    if error is not None:
-        raise error
-    return result  # type: ignore[no-any-return] # what `call` returned
+    return outcome[0]()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

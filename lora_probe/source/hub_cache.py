@@ -6,27 +6,18 @@ commit, and ``snapshots/COMMIT/`` holds that commit's files.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from lora_probe.errors import BadConfig
 from lora_probe.source.config_file import read_config
+from lora_probe.source.environment import cache_folder
 from lora_probe.source.records import Located, SourceKind
 
-__all__ = ["cache_folder", "locate_cached"]
+__all__ = ["locate_cached"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_REF = 64
-
-
-def cache_folder() -> Path:
-    """Return the folder of the hub's cache as the environment says now, in huggingface_hub's order."""
-    home = os.environ.get("HF_HOME") or str(
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface")
-    )
-    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    return Path(os.path.expandvars(given or Path(home, "hub"))).expanduser()
 
 
 def locate_cached(model: str, *, revision: str | None) -> Located | None:
