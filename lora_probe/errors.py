@@ -192,3 +192,19 @@ class UnknownEngine(LoraProbeError, ValueError):
         super().__init__(
             f"there are no rules for the serving engine {printable(name, limit=60)!r}; known: {', '.join(known)}"
         )
+
+
+class CheckpointNotFound(LoraProbeError, FileNotFoundError):
+    """A model has no safetensors files whose headers could be read."""
+
+    def __init__(self, *, model: str, advice: str) -> None:
+        self.model, self.advice = model, advice
+        super().__init__(f"{model} has no safetensors files to read names and shapes from; {advice}")
+
+
+class BadCheckpoint(LoraProbeError, ValueError):
+    """A checkpoint's header or index is damaged, or lies."""
+
+    def __init__(self, *, where: str, problem: str) -> None:
+        self.where, self.problem = where, problem
+        super().__init__(f"{where} cannot be trusted: {problem}")

@@ -7,16 +7,15 @@ is not a JSON object of moderate depth becomes one :class:`~lora_probe.errors.Ba
 from __future__ import annotations
 
 import json
-import os
-import stat
 from typing import TYPE_CHECKING, Any
 
-from lora_probe.errors import BadConfig, UnreadableFile
+from lora_probe.errors import BadConfig
+from lora_probe.source.files import read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MAX_BYTES", "parse_config", "read_bytes", "read_config"]
+__all__ = ["MAX_BYTES", "parse_config", "read_config"]
 
 MAX_BYTES = 16 * 2**20
 """Bytes of the longest config that is read; published ones stay below 1 MiB, labels included."""
@@ -36,24 +35,6 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     data = read_bytes(path, limit=MAX_BYTES + 1)
     return parse_config(data, where=str(path))
-
-
-def read_bytes(path: Path, *, limit: int) -> bytes:
-    """Return the first `limit` bytes of a regular file.
-
-    Raises:
-        UnreadableFile: there is no such regular file, or it may not be read.
-
-    """
-    try:
-        # Without O_NONBLOCK, opening a FIFO that nobody writes to never returns.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:  # noqa: PTH123 -- a descriptor, not a path
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UnreadableFile(path=str(path), reason="it is not a regular file")
-            return file.read(limit)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise UnreadableFile(path=str(path), reason=getattr(error, "strerror", None) or str(error)) from error
 
 
 def parse_config(data: bytes, *, where: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from lora_probe.errors import BadConfig
 from lora_probe.source.config_file import read_config
 from lora_probe.source.environment import cache_folder
+from lora_probe.source.files import is_file
 from lora_probe.source.records import Located, SourceKind
 
 __all__ = ["locate_cached"]
@@ -33,7 +34,7 @@ def locate_cached(model: str, *, revision: str | None) -> Located | None:
         return None
     folder = repository / "snapshots" / commit
     path = folder / "config.json"
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
         config = read_config(path)

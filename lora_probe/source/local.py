@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_probe.errors import BadConfig, ModelNotFound, UnreadableFile
+from lora_probe.errors import ModelNotFound, UnreadableFile
 from lora_probe.graph import Note
-from lora_probe.source.config_file import MAX_BYTES, parse_config, read_bytes, read_config
+from lora_probe.source.config_file import MAX_BYTES, read_config
+from lora_probe.source.files import file_names, is_file, read_bytes
 from lora_probe.source.records import Located, SourceKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["exists", "locate_file", "locate_folder", "looks_like_path"]
+__all__ = ["is_pickle", "locate_file", "locate_folder", "looks_like_path"]
 
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 _NO_HUB_NAME = ("/", ".", "~")
 _WHOLE_MODEL = "model*.safetensors"
 
 
-def exists(path: Path) -> bool:
-    """Return whether something is at `path`, be it unreadable or a link to itself."""
-    try:
-        return os.path.lexists(path)
-    except ValueError:  # a NUL in the path
-        return False
+def is_pickle(path: Path) -> bool:
+    """Return whether a file of that name may be a pickle, which can run code when it is opened."""
+    return path.suffix.lower() in _PICKLES
 
 
 def looks_like_path(text: str) -> bool:
@@ -37,7 +34,7 @@ def looks_like_path(text: str) -> bool:
         or "\\" in text
         or text.count("/") > 1
         or text.endswith(("/", ".json", ".safetensors"))
-        or Path(text).suffix in _PICKLES
+        or is_pickle(Path(text))
     )
 
 
@@ -49,7 +46,7 @@ def locate_folder(path: Path, *, model: str) -> Located:
         UnreadableFile, BadConfig: its ``config.json`` cannot be read.
 
     """
-    names = _names(path)
+    names = file_names(path)
     config: dict[str, Any] | None = None
     notes: tuple[Note, ...] = ()
     if "config.json" in names:
@@ -75,7 +72,7 @@ def locate_file(path: Path, *, model: str) -> Located:
         UnreadableFile, BadConfig: it cannot be read, or is no config.
 
     """
-    if path.suffix in _PICKLES:
+    if is_pickle(path):
         raise ModelNotFound(
             model=model,
             problem="the file may be a pickle, which can run code and is never opened",
@@ -87,15 +84,8 @@ def locate_file(path: Path, *, model: str) -> Located:
             problem="the file holds weights, not a config",
             advice="give the folder that holds the model" if path.suffix != ".gguf" else "give a config.json",
         )
-    config = parse_config(read_bytes(path, limit=MAX_BYTES + 1), where=str(path))
+    config = read_config(path)
     return Located(model=model, kind=SourceKind.CONFIG, detail=str(path), config=config, folder=path.parent)
-
-
-def _names(path: Path) -> Sequence[str]:
-    try:
-        return sorted(os.listdir(path))  # noqa: PTH208 -- names, not paths
-    except OSError as error:
-        raise UnreadableFile(path=str(path), reason=error.strerror or str(error)) from error
 
 
 def _what_else(path: Path, names: Sequence[str]) -> str:
@@ -105,9 +95,9 @@ def _what_else(path: Path, names: Sequence[str]) -> str:
         return f"it holds a PEFT adapter: scan its base model{f' {base}' if base else ''}"
     if "model_index.json" in names:
         return "it holds a pipeline of models: scan one of its sub-folders"
-    if any(Path(name).suffix in _PICKLES for name in names):
+    if any(is_pickle(Path(name)) for name in names):
         return "pickled weights are never opened: add the model's config.json, or convert them to safetensors"
-    folders = [name for name in names if (path / name / "config.json").is_file()]
+    folders = [name for name in names if is_file(path / name / "config.json")]
     if folders:
         return f"scan one of its sub-folders: {', '.join(folders[:3])}"
     return "give a folder that holds one, or the path of a config.json"
@@ -116,6 +106,6 @@ def _what_else(path: Path, names: Sequence[str]) -> str:
 def _base_model(path: Path) -> str | None:
     try:
         base = json.loads(read_bytes(path, limit=MAX_BYTES)).get("base_model_name_or_path")
-    except (UnreadableFile, BadConfig, ValueError, AttributeError, RecursionError):
+    except (UnreadableFile, ValueError, AttributeError, RecursionError):
         return None
     return base if isinstance(base, str) else None

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lora_probe import catalog
 from lora_probe.errors import ModelNotFound, SourceUnavailable
+from lora_probe.source.files import exists, is_folder
 from lora_probe.source.hub_cache import locate_cached
-from lora_probe.source.local import exists, locate_file, locate_folder, looks_like_path
+from lora_probe.source.local import locate_file, locate_folder, looks_like_path
 from lora_probe.source.records import Located, SourceKind
 
 __all__ = ["locate"]
@@ -72,7 +73,7 @@ def _locate_path(text: str, kind: SourceKind | None) -> Located:
     path = Path(text)
     if not exists(path):
         raise ModelNotFound(model=text, problem="there is no such file or folder", advice="check the path")
-    if path.is_dir():
+    if is_folder(path):
         if kind is SourceKind.CONFIG:
             raise SourceUnavailable(model=text, source=kind.value, problem="it is a folder")
         return locate_folder(path, model=text)
