@@ -10,15 +10,15 @@ from lora_probe.graph import Adaptable, Kind
 from lora_probe.patterns import collapse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
     from typing import TypeVar
 
-    from lora_probe.graph import ModuleGraph, Site
+    from lora_probe.graph import ModuleGraph, Site, Uncovered
     from lora_probe.patterns import Pattern
 
     _Key = TypeVar("_Key", bound=Hashable)
 
-__all__ = ["Row", "Summary", "Total", "addresses", "summarize"]
+__all__ = ["Row", "Summary", "Total", "UncoveredRow", "addresses", "summarize"]
 
 _BARE = frozenset({Kind.EXPERT_PARAMETER, Kind.MATRIX_PARAMETER})
 """Kinds whose weight is named itself, since its module holds other weights, too."""
@@ -61,6 +61,15 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UncoveredRow:
+    """Parameters of one shape that are no site and whose names make one pattern."""
+
+    pattern: Pattern
+    shape: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
     """The rows of one graph at one rank, and what they add up to."""
 
@@ -72,6 +81,7 @@ class Summary:
     """By (tower, block)."""
     total: Total
     """Over all sites; with `uncovered_parameters` it makes the model's total."""
+    uncovered: tuple[UncoveredRow, ...]
     uncovered_parameters: int
     total_parameters: int
 
@@ -118,6 +128,7 @@ def summarize(graph: ModuleGraph, *, rank: int) -> Summary:
         towers={tower: _add(row.total for row in members) for tower, members in by_tower.items()},
         blocks={block: _add(row.total for row in members) for block, members in by_block.items()},
         total=_add(row.total for row in rows),
+        uncovered=tuple(_uncovered_rows(graph.uncovered)),
         uncovered_parameters=graph.uncovered_parameters,
         total_parameters=graph.total_parameters,
     )
@@ -152,6 +163,15 @@ def _row(pattern: Pattern, sites: list[Site], rank: int) -> Row:
             lora_parameters=adaptable * first.lora_parameters(rank),
         ),
     )
+
+
+def _uncovered_rows(items: Iterable[Uncovered]) -> Iterator[UncoveredRow]:
+    shapes: defaultdict[tuple[int, ...], dict[str, int]] = defaultdict(dict)
+    for item in items:
+        shapes[item.shape][item.parameter] = item.parameters
+    for shape, sizes in shapes.items():
+        for pattern in collapse(sizes):
+            yield UncoveredRow(pattern=pattern, shape=shape, parameters=sum(sizes[name] for name in pattern))
 
 
 def _gathered(rows: Iterable[Row], key: Callable[[Row], _Key]) -> dict[_Key, list[Row]]:

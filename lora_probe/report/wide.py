@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.console import Group
@@ -39,7 +39,7 @@ class _Column:
     row: Callable[[Row], RenderableType]
     tower: Callable[[str, Total], RenderableType] = lambda _tower, _total: ""
     footer: str = ""
-    right: bool = True
+    justify: Literal["left", "right"] = "right"
     detail: bool = False
     """Whether a narrower terminal does without it."""
     style: str = ""
@@ -56,8 +56,9 @@ def _table(summary: Summary, columns: list[_Column]) -> Table:
         collapse_padding=True,
     )
     for column in columns:
-        justify = "right" if column.right else "left"
-        table.add_column(column.title, column.footer, justify=justify, no_wrap=True, style=column.style)
+        table.add_column(
+            column.title, column.footer, justify=column.justify, no_wrap=True, style=column.style
+        )
     for tower, total in summary.towers.items():
         rows = [row for row in summary.rows if row.tower == tower]
         table.add_row(*(column.tower(tower, total) for column in columns), style="bold")
@@ -81,13 +82,13 @@ def _columns(summary: Summary, number: Callable[[int], str]) -> list[_Column]:
             row=lambda row: f"  {shown(row.role)}",
             tower=lambda tower, _total: shown(tower),
             footer="sites\nother weights\nmodel",
-            right=False,
+            justify="left",
         ),
-        _Column(title="where", row=_where, right=False),
+        _Column(title="where", row=_where, justify="left"),
         _Column(
             title="kind",
             row=lambda row: row.kind.value.replace("_", " "),
-            right=False,
+            justify="left",
             detail=True,
             style="dim",
         ),

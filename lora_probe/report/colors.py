@@ -1,0 +1,34 @@
+"""One colour a block, the same in every plot and page."""
+
+from __future__ import annotations
+
+__all__ = ["REST", "block_color"]
+
+REST = "#888888"
+"""For what has no colour of its own."""
+_BLOCKS = {
+    "attention": "#4477aa",
+    "cross_attention": "#66ccee",
+    "mlp": "#ee8866",
+    "experts": "#ee6677",
+    "shared_experts": "#aa3377",
+    "router": "#882255",
+    "ssm": "#228833",
+    "recurrent": "#117733",
+    "conv": "#999933",
+    "downsample": "#ddaa33",
+    "embedding": "#ccbb44",
+    "head": "#aaaa66",
+    "pooler": "#aaaa00",
+    "connector": "#44bb99",
+    "modulation": "#88ccee",
+    "residual": "#99ddff",
+    "adapter": "#cc6677",
+    "codebook": "#bbcc33",
+}
+"""From Paul Tol's colour schemes, which colour-blind readers can tell apart on light and dark ground."""
+
+
+def block_color(block: str) -> str:
+    """Return the colour of `block` as ``#rrggbb``."""
+    return _BLOCKS.get(block, REST)
