@@ -77,6 +77,8 @@ class Site:
     """Full name of the weight that this one shares its storage with, where that one is counted."""
     parameters: int
     """Elements that this site adds to the model's total: weight (0 where tied) plus bias."""
+    bias: str | None = None
+    """Full name of the site's bias, also where it is another parameter by another name; None without one."""
     bias_parameters: int = 0
     """Elements of the site's bias that are counted in `parameters`."""
     groups: int = 1
@@ -113,7 +115,7 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uncovered:
-    """A parameter that is no site: norms, scales, positions, states, …"""
+    """A parameter that is no site: norms, scales, positions, states and the like."""
 
     parameter: str
     shape: tuple[int, ...]
@@ -129,6 +131,10 @@ class Module:
     path: str
     class_name: str
     """Class name; empty where only names and shapes are known."""
+    bypassed: tuple[str, ...] = ()
+    """Names of children that its code never calls but reads the weights of: adapters there never run."""
+    partly_bypassed: tuple[str, ...] = ()
+    """Names of children of which its code reads the weight on one way, such as a fused kernel, and calls on another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,6 +166,9 @@ class ModuleGraph:
     """Path of the module that ``get_input_embeddings()`` returns."""
     output_embedding: str | None = None
     """Path of the module that ``get_output_embeddings()`` returns; PEFT's all-linear leaves it out."""
+    tied_modules: tuple[str, ...] | None = ()
+    """Paths of the modules that the model's class declares to share the input embedding's weight; this, and not
+    what is shared, is what PEFT goes by. None where it declares ties but has no input embedding: PEFT then fails."""
     dtype: str | None = None
     quantization: str | None = None
     """Method of ``quantization_config`` (``fp8``, ``bitsandbytes``, …) or None."""
@@ -182,11 +191,11 @@ class ModuleGraph:
         return len(self.sites)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the graph as JSON types; sizes are exact integers (elements, or bytes where the name says so)."""
+        """Return the graph as JSON types; sizes are exact integers: elements, or bytes where the name says so."""
         document: dict[str, Any] = {"format": FORMAT}
         for item in fields(self):
             value = getattr(self, item.name)
-            document[item.name] = [_encode(each) for each in value] if isinstance(value, tuple) else value
+            document[item.name] = _encode_all(value) if isinstance(value, tuple) else value
         document["versions"] = dict(self.versions)
         document["uncovered_parameters"] = self.uncovered_parameters
         return document
@@ -244,8 +253,15 @@ _DECODE: Mapping[tuple[type, str], Callable[[Any], Any]] = {
     (Site, "adaptable"): lambda value: None if value is None else Adaptable(value),
     (Site, "shape"): lambda value: tuple(index(size) for size in value),
     (Uncovered, "shape"): lambda value: tuple(index(size) for size in value),
+    (ModuleGraph, "tied_modules"): lambda value: None if value is None else tuple(map(str, value)),
 }
 _Record = TypeVar("_Record")
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise TypeError("expected a list of texts")
+    return tuple(value)
 
 
 def _plain(value: Any) -> Any:
@@ -253,6 +269,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     return list(value) if isinstance(value, tuple) else value
+
+
+def _encode_all(values: tuple[Any, ...]) -> list[Any]:
+    return [each if isinstance(each, str) else _encode(each) for each in values]
 
 
 def _encode(record: Any) -> dict[str, Any]:

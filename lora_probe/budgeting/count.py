@@ -151,6 +151,8 @@ def _copies(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTen
     for copy in prediction.saved:
         seen: set[str] = set()
         for name, parameter in inventory.parameters_under(copy.path).items():
+            if copy.tied and name != "weight":
+                continue  # a tied copy is a linear layer made of the embedding's weight and nothing else
             origin = parameter.tied_to or parameter.name
             tied = copy.tied or origin in seen
             seen.add(origin)
@@ -169,22 +171,41 @@ def _biases(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTen
     if option == "none":
         return
     names = StoredNames(prediction)
-    copied = tuple(f"{copy.path}." for copy in prediction.saved)
-    adapted = {adapter.module for adapter in prediction.adapters}
-    for name, size in inventory.biases.items():
-        module = name.rpartition(".")[0]
-        if (option == "all" or module in adapted) and not (copied and name.startswith(copied)):
-            stored = f"{names.inside(module)}.bias"
-            yield AdapterTensor(name=stored, shape=(size,), origin=Origin.BIAS, parameter=name)
+    if option == "all":
+        copied = tuple(f"{copy.path}." for copy in prediction.saved)
+        trained = {
+            name: size for name, size in inventory.biases.items() if not (copied and name.startswith(copied))
+        }
+    else:
+        modules = dict.fromkeys(adapter.module for adapter in prediction.adapters)
+        own = (inventory.parameters.get(f"{module}.bias") for module in modules)
+        trained = {parameter.name: prod(parameter.shape) for parameter in own if parameter}
+    for name, size in trained.items():
+        stored = f"{names.inside(name.rpartition('.')[0])}.bias"
+        yield AdapterTensor(name=stored, shape=(size,), origin=Origin.BIAS, parameter=name)
 
 
 class StoredNames:
     """Names of modules once PEFT has put a wrapper, with a ``base_layer``, around the adapted ones."""
 
     def __init__(self, prediction: Prediction) -> None:
-        self._prediction = prediction
-        self._wrappers = Counter(adapter.module for adapter in prediction.adapters)
-        # A packed attention is wrapped once for its own weight; its out_proj then lies under its base_layer.
+        self._adapters = prediction.adapters
+        self._rows = {rows.path for rows in prediction.tokens}
+        self._attentions = {
+            adapter.key
+            for adapter in prediction.adapters
+            if adapter.parameter is None and adapter.key != adapter.module
+        }
+        self._wrappers = Counter(
+            adapter.module for adapter in prediction.adapters if not self._is_beside(adapter)
+        )
+
+    def _is_beside(self, adapter: Adapter) -> bool:
+        """Whether a packed attention's output was targeted besides the attention, which adapts it already.
+
+        PEFT hangs the second adapter beside the attention's base layer, where nothing uses it.
+        """
+        return adapter.key == adapter.module and adapter.module.rpartition(".")[0] in self._attentions
 
     def of_adapters(self) -> Sequence[str]:
         """Return the name of the wrapper that holds each adapter's factors.
@@ -193,7 +214,11 @@ class StoredNames:
         """
         left = Counter(self._wrappers)
         found = []
-        for adapter in self._prediction.adapters:
+        for adapter in self._adapters:
+            if self._is_beside(adapter):
+                attention, _, leaf = adapter.module.rpartition(".")
+                found.append(f"{self.of_module(attention)}.{leaf}")
+                continue
             left[adapter.module] -= 1
             found.append(self.of_module(adapter.module) + ".base_layer" * left[adapter.module])
         return found
@@ -205,4 +230,5 @@ class StoredNames:
 
     def inside(self, path: str) -> str:
         """Return the name of the module at `path` itself, below all its wrappers."""
-        return self.of_module(path) + ".base_layer" * self._wrappers[path]
+        rows = ".token_adapter.base_layer" if path in self._rows else ""
+        return self.of_module(path) + ".base_layer" * self._wrappers[path] + rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lora_probe.errors import PeftRefusal
 from lora_probe.graph import Kind
+from lora_probe.peft_rules.inventory import paths_around
 from lora_probe.peft_rules.records import SavedCopy, TokenRows
 
 if TYPE_CHECKING:
@@ -31,9 +32,8 @@ def saved_copies(
     ``lm_head``.
 
     Raises:
-        PeftRefusal: one of them is a list of modules, is adapted itself, or lies in or around another copy
-        or an
-            adapted module, where what PEFT trains is an accident.
+        PeftRefusal: one of them is a list of modules, is adapted itself, or holds another or an adapted
+            module, where what PEFT trains is an accident.
 
     """
     paths = _ending(inventory.paths, settings.modules_to_save)
@@ -45,12 +45,14 @@ def saved_copies(
             reason = f"modules_to_save copies {path} around what is adapted or copied itself"
             raise PeftRefusal(rule="nested-copy", reason=reason, where=inner)
     copies = {path: SavedCopy(path=path) for path in paths}
-    copies.update({path: SavedCopy(path=path, tied=True) for path in _ending(inventory.paths, tied)})
+    for path in _ending(inventory.paths, tied):
+        _check_wrappable(path, inventory, adapted)
+        copies[path] = SavedCopy(path=path, tied=True)
     return tuple(copies.values())
 
 
 def token_rows(
-    settings: LoraSettings, inventory: Inventory, adapters: Sequence[Adapter]
+    settings: LoraSettings, inventory: Inventory, adapters: Sequence[Adapter], saved: Sequence[SavedCopy]
 ) -> tuple[TokenRows, ...]:
     """Return the embedding rows that `trainable_token_indices` trains.
 
@@ -70,8 +72,9 @@ def token_rows(
     agree = len({wanted[name] for name in tied}) <= 1
     if not agree and settings.ensure_weight_tying:
         raise PeftRefusal(rule="tokens-differ", reason="tied modules must get the same rows", where=tied)
-    served = set(inventory.tied_to_embedding) if len(tied) > 1 and agree else set()
     adapted = {adapter.module for adapter in adapters}
+    # An adapted module goes by the name of its base layer by now, so that PEFT does not see that it is tied.
+    served = set(inventory.tied_to_embedding) - adapted if len(tied) > 1 and agree else set()
     found = {
         path: TokenRows(path=path, rows=len(rows), width=_width(path, inventory))
         for name, rows in wanted.items()
@@ -80,7 +83,11 @@ def token_rows(
     }
     if embedding in found and agree:
         for path in inventory.tied_to_embedding:
-            found[path] = replace(found[embedding], path=path, tied=True)
+            found.setdefault(path, replace(found[embedding], path=path, tied=True))
+    copied = {copy.path for copy in saved}
+    if both := [path for path in found if copied.intersection((path, *paths_around(path)))]:
+        reason = "rows of a module that modules_to_save copies are asked for"
+        raise PeftRefusal(rule="nested-copy", reason=reason, where=both)
     return tuple(found.values())
 
 

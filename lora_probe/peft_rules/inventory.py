@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lora_probe.graph import ModuleGraph, Site
 
-__all__ = ["Inventory", "Names", "Parameter"]
+__all__ = ["Inventory", "Names", "Parameter", "ends", "paths_around"]
 
 
 class Names:
@@ -52,6 +52,14 @@ def ends(name: str) -> Iterator[str]:
     while position >= 0:
         yield name[position + 1 :]
         position = name.find(".", position + 1)
+
+
+def paths_around(path: str) -> Iterator[str]:
+    """Yield the paths of the modules that hold the one at `path`, the innermost first, without the root."""
+    parent = path.rpartition(".")[0]
+    while parent:
+        yield parent
+        parent = parent.rpartition(".")[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,8 +119,11 @@ class Inventory:
                 transposed=module in transposed,
                 tied_to=item.tied_to,
             )
-        for name, size in self.biases.items():
-            found.setdefault(name, Parameter(name=name, module=name.rpartition(".")[0], shape=(size,)))
+        for site in self.graph.sites:
+            if site.bias:
+                shape = (site.experts, site.out_features) if site.experts > 1 else (site.out_features,)
+                holder = site.bias.rpartition(".")[0]
+                found.setdefault(site.bias, Parameter(name=site.bias, module=holder, shape=shape))
         return found
 
     @cached_property
@@ -124,30 +135,15 @@ class Inventory:
     def biases(self) -> Mapping[str, int]:
         """Elements of each distinct parameter called ``bias``, by full name."""
         found = {
-            f"{site.path}.bias": site.bias_parameters
-            for site in self.graph.sites
-            if site.bias_parameters and site.parameter == f"{site.path}.weight"
+            site.bias: site.bias_parameters for site in self.graph.sites if site.bias and site.bias_parameters
         }
-        for item in self.graph.uncovered:
-            if item.parameters and item.parameter.rpartition(".")[2] == "bias":
-                found[item.parameter] = item.parameters
-        return found
+        found.update({item.parameter: item.parameters for item in self.graph.uncovered if item.parameters})
+        return {name: size for name, size in found.items() if name.rpartition(".")[2] == "bias"}
 
-    @cached_property
+    @property
     def tied_to_embedding(self) -> tuple[str, ...]:
-        """Paths of the modules whose weight is the input embedding's, without that embedding, sorted."""
-        embedding = self.graph.input_embedding
-        site = self.by_module.get(embedding) if embedding is not None else None
-        if site is None:
-            return ()
-        names = {site.parameter, site.tied_to} - {None}
-        return tuple(
-            sorted(
-                other.path
-                for other in self.graph.sites
-                if other.path != embedding and (other.tied_to in names or other.parameter in names)
-            )
-        )
+        """Paths of the modules that PEFT takes to be tied to the input embedding, sorted."""
+        return self.graph.tied_modules or ()
 
     def parameters_under(self, path: str) -> dict[str, Parameter]:
         """Return the parameters of the module at `path` and below, by their names within it."""

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 from lora_probe.errors import PeftRefusal
 from lora_probe.graph import Kind
+from lora_probe.peft_rules.inventory import paths_around
 from lora_probe.peft_rules.matching import pattern_key
 from lora_probe.peft_rules.records import Adapter
 from lora_probe.peft_rules.tables import MAMBA_MODULES, MAMBA_TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from lora_probe.peft_rules.inventory import Inventory, Parameter
     from lora_probe.peft_rules.settings import LoraSettings
 
-__all__ = ["adapt_module", "adapt_parameter", "rank_of"]
+__all__ = ["adapt_module", "adapt_parameter", "check_reachable", "rank_of"]
 
 _WRAPPABLE = frozenset({2, 3})
 """Dimensions of the parameters that PEFT can wrap."""
@@ -88,6 +91,19 @@ def adapt_parameter(parameter: Parameter, settings: LoraSettings, inventory: Inv
         site=parameter.site,
         parameter=parameter,
     )
+
+
+def check_reachable(path: str, wrapped: Collection[str]) -> None:
+    """Check that no module around the one at `path` is `wrapped`: the wrapper hides what its module holds.
+
+    Raises:
+        PeftRefusal: one of them is.
+
+    """
+    for around in paths_around(path):
+        if around in wrapped:
+            reason = f"the adapter of {around} hides the modules that it holds"
+            raise PeftRefusal(rule="inside-adapted", reason=reason, where=[path])
 
 
 def _check_mamba(path: str, inventory: Inventory) -> None:

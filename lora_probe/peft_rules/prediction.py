@@ -14,7 +14,7 @@ from lora_probe.graph import Kind, ModuleGraph
 from lora_probe.peft_rules.experts import rewrite_expert_names
 from lora_probe.peft_rules.extras import saved_copies, token_rows
 from lora_probe.peft_rules.inventory import Inventory
-from lora_probe.peft_rules.layers import adapt_module, adapt_parameter
+from lora_probe.peft_rules.layers import adapt_module, adapt_parameter, check_reachable
 from lora_probe.peft_rules.matching import condensed, excluded_paths, matched_paths, pattern_key
 from lora_probe.peft_rules.records import Prediction
 from lora_probe.peft_rules.tables import DEFAULT_TARGETS, SAVED_BY_TASK
@@ -42,6 +42,9 @@ def predict(graph: ModuleGraph | Inventory, settings: LoraSettings) -> Predictio
 
     """
     inventory = Inventory(graph) if isinstance(graph, ModuleGraph) else graph
+    if inventory.graph.tied_modules is None:
+        reason = f"{inventory.graph.architecture} does not say which module is its input embedding"
+        raise PeftRefusal(rule="no-input-embedding", reason=reason)
     settings = rewrite_expert_names(_with_task(settings), inventory)
     ties = tie_modules(settings, inventory)
     settings = _expanded(_with_defaults(ties.settings, inventory), inventory)
@@ -49,17 +52,18 @@ def predict(graph: ModuleGraph | Inventory, settings: LoraSettings) -> Predictio
     excluded = excluded_paths(settings, inventory.paths)
     skipped = excluded.union(tied)
     targeted = [path for path in matched_paths(settings, inventory.paths) if path not in skipped]
-    adapters = [adapter for path in targeted for adapter in adapt_module(path, settings, inventory)]
+    adapters = _module_adapters(targeted, settings, inventory)
     adapters += _parameter_adapters(settings, inventory, adapters)
     for path in tied:
         adapters += _tied_adapters(path, settings, inventory, adapters, names=ties.adapted)
     if not adapters:
         raise _nothing_adapted(settings, inventory, excluded.difference(tied))
+    saved = saved_copies(settings, inventory, adapters, tied=ties.saved)
     return Prediction(
         settings=settings,
         adapters=tuple(adapters),
-        saved=saved_copies(settings, inventory, adapters, tied=ties.saved),
-        tokens=token_rows(settings, inventory, adapters),
+        saved=saved,
+        tokens=token_rows(settings, inventory, adapters, saved),
         warnings=tuple(_warnings(settings, targeted, adapters, excluded)),
     )
 
@@ -95,6 +99,20 @@ def _expanded(settings: LoraSettings, inventory: Inventory) -> LoraSettings:
     return settings
 
 
+def _module_adapters(targeted: Sequence[str], settings: LoraSettings, inventory: Inventory) -> list[Adapter]:
+    adapters: list[Adapter] = []
+    wrapped: set[str] = set()
+    for path in targeted:
+        check_reachable(path, wrapped)
+        made = adapt_module(path, settings, inventory)
+        if (
+            len(made) == 1
+        ):  # a packed attention alone leaves its output in reach, for a second, unused adapter
+            wrapped.add(path)
+        adapters += made
+    return adapters
+
+
 def _parameter_adapters(
     settings: LoraSettings, inventory: Inventory, adapters: Sequence[Adapter]
 ) -> list[Adapter]:
@@ -106,10 +124,13 @@ def _parameter_adapters(
         return []
     names = inventory.parameter_names.ending_with(settings.target_parameters)
     adapted = {adapter.module for adapter in adapters}
+    wrapped = set(adapted)
     orientation = [a.site.kind for a in adapters if a.site and a.site.kind in {Kind.LINEAR, Kind.CONV1D}]
-    found = []
+    found: list[Adapter] = []
     for name in names:
         parameter = inventory.parameters[name]
+        check_reachable(parameter.module, wrapped)
+        wrapped.add(parameter.module)
         if parameter.module in adapted:
             reason = "a weight is targeted as a parameter and its module, too"
             raise PeftRefusal(rule="parameter-of-adapted", reason=reason, where=[name])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lora_probe.graph import Adaptable, Kind, ModuleGraph, Note, Site
 from lora_probe.roles import Place, Role, assign_roles
 from lora_probe.scanner.members import base_of
+from lora_probe.scanner.ties import declared_ties
 from lora_probe.scanner.tree import Tree
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def walk(
         modules=tuple(tree.modules),
         input_embedding=inputs,
         output_embedding=outputs,
+        tied_modules=declared_ties(base),
         dtype=_dtype_name(getattr(config, "dtype", None)),
         revision=revision,
         versions=dict(versions or {}),
@@ -96,13 +98,14 @@ def _site(found: Found, role: Role) -> Site:
         parameter=found.visit.full(weight.name),
         tied_to=found.tied_to,
         parameters=elements + found.bias_parameters,
+        bias=found.visit.full(weight.bias) if weight.bias else None,
         bias_parameters=found.bias_parameters,
         groups=weight.groups,
         shape=tuple(tensor.shape) if tensor.numel() == weight.elements else (),  # unknown where packed
         transposed=getattr(found.visit.module, "is_transposed", False) is True,
         module_class=found.visit.classes[-1],
         dtype=_dtype_name(tensor.dtype),
-        weight_bytes=0 if found.tied_to else tensor.numel() * tensor.element_size(),
+        weight_bytes=0 if found.tied_to else weight.stored_bytes or tensor.numel() * tensor.element_size(),
         adaptable=adaptable,
     )
 

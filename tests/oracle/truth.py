@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from lora_probe.peft_rules import LoraSettings
-
 __all__ = ["Trained", "inject", "injected"]
 
 
@@ -30,8 +27,10 @@ __all__ = ["Trained", "inject", "injected"]
 class Trained:
     """What PEFT trains, by the names that the tensors have in an adapter's file."""
 
-    shapes: Mapping[str, tuple[int, ...]]
-    """Shape by name; where several names share one storage, each has an entry."""
+    tensors: Mapping[str, tuple[int, ...]]
+    """Shape by name, of the first name of each storage."""
+    aliases: Mapping[str, str]
+    """The first name of the storage, by each further name of it."""
     parameters: int
     """Elements, each storage once."""
     modules: tuple[str, ...]
@@ -41,22 +40,31 @@ class Trained:
     warnings: tuple[str, ...]
 
 
-def inject(model: nn.Module, settings: LoraSettings) -> Trained:
-    """Return what `get_peft_model` trains for `settings`; the model is as before afterwards.
+def inject(model: nn.Module, fields: Mapping[str, Any]) -> Trained:
+    """Return what `get_peft_model` trains; the model is as before afterwards.
 
-    Whatever PEFT raises comes through.
+    `fields` are arguments of `LoraSettings`. Whatever PEFT raises comes through.
     """
-    with injected(model, settings) as (peft_model, seen):
-        shapes: dict[str, tuple[int, ...]] = {}
-        storages: defaultdict[int, int] = defaultdict(int)
-        for name, parameter in peft_model.named_parameters(remove_duplicate=False):
-            if parameter.requires_grad:
-                shapes[file_name(name)] = tuple(parameter.shape)
-                storages[parameter.untyped_storage()._cdata] = parameter.numel()
+    with injected(model, fields) as (peft_model, seen):
+        tensors: dict[str, tuple[int, ...]] = {}
+        aliases: dict[str, str] = {}
+        owners: dict[int, str] = {}
+        elements = 0
+        for full_name, parameter in peft_model.named_parameters(remove_duplicate=False):
+            if not parameter.requires_grad:
+                continue
+            name = file_name(full_name)
+            owner = owners.setdefault(parameter.untyped_storage()._cdata, name)
+            if owner == name:
+                tensors[name] = tuple(parameter.shape)
+                elements += parameter.numel()
+            else:
+                aliases[name] = owner
         tuner = peft_model.base_model
         return Trained(
-            shapes=shapes,
-            parameters=sum(storages.values()),
+            tensors=tensors,
+            aliases=aliases,
+            parameters=elements,
             modules=tuple(tuner.targeted_module_names),
             targets=tuple(tuner.targeted_parameter_names),
             warnings=tuple(seen),
@@ -64,14 +72,26 @@ def inject(model: nn.Module, settings: LoraSettings) -> Trained:
 
 
 @contextmanager
-def injected(model: nn.Module, settings: LoraSettings) -> Iterator[tuple[nn.Module, list[str]]]:
+def injected(model: nn.Module, fields: Mapping[str, Any]) -> Iterator[tuple[nn.Module, list[str]]]:
     """Yield the injected model and the warnings of the injection; take everything out again at the end."""
     with _put_back(model), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        config = LoraConfig(**settings.to_lora_config())
+        config = LoraConfig(
+            **{_PEFT_NAMES.get(name, name): _as_json(value) for name, value in fields.items()}
+        )
         with torch.device("meta"):
             peft_model = get_peft_model(model, config)
         yield peft_model, [str(warning.message) for warning in caught]
+
+
+_PEFT_NAMES = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
+
+
+def _as_json(value: Any) -> Any:
+    """Return `value` as a JSON file would hold it: PEFT changes lists in place and knows no tuples."""
+    if isinstance(value, tuple):
+        return list(value)
+    return {key: _as_json(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def file_name(name: str) -> str:
