@@ -107,13 +107,16 @@ class _Sampler:
                 lambda: random.choice([tuple(self._some(layers, 5)), layers[-1], ()]),
             ),
             (0.06, "layers_pattern", lambda: random.choice(["layers", "h", ("layers", "block"), "x"])),
-            (0.15, "exclude_modules", lambda: random.choice([self._names, self._expression, self._dotted])()),
+            (0.15, "exclude_modules", self._exclusion),
             (0.15, "modules_to_save", lambda: tuple(self._some([*names, *self._leaves, "head", "norm"], 2))),
             (0.15, "ensure_weight_tying", lambda: True),
             (0.10, "trainable_token_indices", lambda: random.choice([rows, dict.fromkeys(names, rows)])),
             (0.15, "rank_pattern", self._rank_pattern),
         ]
         fields.update({name: make() for probability, name, make in options if self._chance(probability)})
+
+    def _exclusion(self) -> tuple[str, ...] | str:
+        return self._random.choice([self._names, self._expression, self._dotted])()
 
     def _rank_pattern(self) -> dict[str, int]:
         keys = [self._random.choice(self._leaves), self._ending(self._random.choice(self._paths))]
