@@ -61,7 +61,10 @@ def choose_class(config: Mapping[str, Any], *, config_class: Any = None) -> Choi
     for built in registered or fitting:
         notes = (_other_class(architecture, built, model_type),) if architecture and not registered else ()
         return Choice(model_class=built, config_class=config_class, notes=notes)
-    raise _unknown(config, model_type=model_type, architecture=architecture)
+    raise UnknownArchitecture(
+        problem=f"transformers {_version()} has no model class to choose for {config_class.__name__}",
+        advice="name one in the config's architectures",
+    )
 
 
 def first_architecture(config: Mapping[str, Any]) -> str | None:

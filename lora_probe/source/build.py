@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lora_probe.errors import BuildError, LoraProbeError, UnknownArchitecture
+from lora_probe.errors import BuildError, BuildTooLarge, LoraProbeError, UnknownArchitecture
 from lora_probe.graph import Note
 from lora_probe.source.architecture import choose_class, own_code
 from lora_probe.source.isolation import isolated, quiet
@@ -34,7 +34,11 @@ _NOT_SHAPES = frozenset({
     "_experts_implementation_internal",
 })  # fmt: skip
 """Fields that say how a model is fetched, stored or run, and nothing about its logical shapes."""
+_MAX_PARAMETERS = 10**15
+"""Elements of one model; a thousand times the largest published ones."""
 _LONGEST_REASON = 200
+_TORCH_FRAMES = "Exception raised from"
+"""Where the C++ stack begins in some of torch's messages."""
 _Result = TypeVar("_Result")
 
 
@@ -142,9 +146,18 @@ def _instantiate(choice: Choice, config: dict[str, Any], *, own_code: bool) -> n
         with isolated(own_code=own_code), bounded(name), torch.device("meta"), _creation_ops():
             config_object = choice.config_class.from_dict(config)
             module: nn.Module = choice.model_class._from_config(config_object)  # noqa: SLF001
+            _require_countable(module, name)
             return module.eval()
 
     return _convert_errors(name, run)
+
+
+def _require_countable(module: nn.Module, name: str) -> None:
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    if parameters > _MAX_PARAMETERS:
+        raise BuildTooLarge(what=name, problem=f"{parameters:.3g} parameters")
+    if parameters == 0:
+        raise BuildError(architecture=name, reason="it would have no parameter", advice="check the sizes")
 
 
 def _convert_errors(what: str, call: Callable[[], _Result]) -> _Result:
@@ -174,7 +187,7 @@ def _refused_code(config: Mapping[str, Any]) -> tuple[Note, ...]:
 
 def _reason(error: Exception) -> str:
     """Return the error's type and text on one line."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).partition(_TORCH_FRAMES)[0].split())
     if isinstance(error, ImportError):
         text = text.partition(". ")[0]  # then come general words about installing
     return printable(f"{type(error).__name__}: {text}".rstrip(": "), limit=_LONGEST_REASON)

@@ -44,6 +44,9 @@ def explain(
     if isinstance(error, errors.FileMetadataError):
         problem = f"{endpoint()} does not answer like the hub"
         return HubError(model=model, problem=problem, advice="check HF_ENDPOINT and any proxy")
+    if isinstance(error, UnicodeError):
+        problem = "the token holds characters that no token has"
+        return HubError(model=model, problem=problem, advice=f"{_LOG_IN} again")
     status = getattr(getattr(error, "response", None), "status_code", None)
     return unreachable(model, _reason(error)) if status is None else _refused(model, status)
 

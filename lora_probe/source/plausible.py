@@ -1,6 +1,6 @@
 """Refuse sizes that no model has, before any code of a model class sees them.
 
-The bounds are some two orders of magnitude above published models: they stop 10^9 layers and negative widths,
+The bounds are one to three orders of magnitude above published models: they stop 10^9 layers and negative widths,
 never a large model. What only some class would choke on is left to :mod:`lora_probe.source.limits`.
 """
 
@@ -21,7 +21,7 @@ _BOUNDS: tuple[tuple[str, re.Pattern[str], int], ...] = (
         "layers",
         re.compile(r"(?:num|n)_(?:\w+_)?(?:layers?|blocks|stages)|(?:\w+_)?num_(?:hidden_)?layers|"
                    r"(?:encoder|decoder|text|vision|audio)_layers|layers|depths?"),
-        10_000,
+        2_000,
     ),
     ("experts", re.compile(r"(?:num|n)_(?:\w+_)?experts|moe_num_experts"), 100_000),
     ("heads", re.compile(r"(?:\w+_)?(?:num|n)_(?:\w+_)?heads?|(?:encoder|decoder)_attention_heads"), 100_000),
@@ -41,17 +41,29 @@ _LONGEST = 40
 
 
 def require_plausible(config: Mapping[str, Any]) -> None:
-    """Check every field that names a size, at every level of `config`.
+    """Check every field that names a size, at every level of `config`, and the two that name classes.
 
     Raises:
-        ImplausibleConfig: one is no whole number, negative, or beyond its bound; names the field's path.
+        ImplausibleConfig: a size is no whole number, negative, or beyond its bound, or a name is no text;
+            gives the field's path.
 
     """
+    _require_names(config)
     for path, name, value in _leaves(config):
         for what, pattern, bound in _BOUNDS:
             if pattern.fullmatch(name):
                 _require_size(value, path=path, what=what, bound=bound)
                 break
+
+
+def _require_names(config: Mapping[str, Any]) -> None:
+    model_type, architectures = config.get("model_type"), config.get("architectures")
+    if not isinstance(model_type, (str, type(None))):
+        raise ImplausibleConfig(path="model_type", value=_shown(model_type), problem="must be a string")
+    named = architectures if isinstance(architectures, list) else [architectures or ""]
+    if not all(isinstance(name, str) for name in named):
+        problem = "must be a list of class names"
+        raise ImplausibleConfig(path="architectures", value=_shown(architectures), problem=problem)
 
 
 def _require_size(value: Any, *, path: str, what: str, bound: int) -> None:

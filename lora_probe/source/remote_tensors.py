@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from lora_probe.errors import CheckpointNotFound
+from lora_probe.errors import BadCheckpoint, CheckpointNotFound
 from lora_probe.source.environment import endpoint, seconds
 from lora_probe.source.hub import MAX_SECONDS, ask
 from lora_probe.source.safetensors_header import PREFIX_BYTES, TensorInfo, header_length, parse_header
