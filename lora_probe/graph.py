@@ -253,6 +253,8 @@ _DECODE: Mapping[tuple[type, str], Callable[[Any], Any]] = {
     (Site, "adaptable"): lambda value: None if value is None else Adaptable(value),
     (Site, "shape"): lambda value: tuple(index(size) for size in value),
     (Uncovered, "shape"): lambda value: tuple(index(size) for size in value),
+    (Module, "bypassed"): lambda value: tuple(map(str, value)),
+    (Module, "partly_bypassed"): lambda value: tuple(map(str, value)),
     (ModuleGraph, "tied_modules"): lambda value: None if value is None else tuple(map(str, value)),
 }
 _Record = TypeVar("_Record")
