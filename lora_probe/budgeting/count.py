@@ -173,9 +173,10 @@ def _biases(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTen
     names = StoredNames(prediction)
     if option == "all":
         copied = tuple(f"{copy.path}." for copy in prediction.saved)
-        trained = {
-            name: size for name, size in inventory.biases.items() if not (copied and name.startswith(copied))
-        }
+        left_alone = {name for name in inventory.parameters if copied and name.startswith(copied)}
+        # A copied module's original is frozen, and with it a bias elsewhere that is tied to it.
+        left_alone |= {tied for name in left_alone if (tied := inventory.parameters[name].tied_to)}
+        trained = {name: size for name, size in inventory.biases.items() if name not in left_alone}
     else:
         modules = dict.fromkeys(adapter.module for adapter in prediction.adapters)
         own = (inventory.parameters.get(f"{module}.bias") for module in modules)

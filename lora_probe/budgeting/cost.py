@@ -1,0 +1,149 @@
+"""What one target set costs at any rank: worked out once, then evaluated.
+
+Every size is a straight line in the rank, because one factor of each adapter has a side of that length. Both
+points of the line are what PEFT is predicted to make at two ranks; no formula of ours stands between.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from math import lcm
+from typing import TYPE_CHECKING
+
+from lora_probe.budgeting.count import Origin, trainable_tensors
+from lora_probe.budgeting.file_size import FileSize, GrowingTensor
+from lora_probe.budgeting.stored import StoredTensor, stored_tensors
+from lora_probe.graph import Kind
+from lora_probe.peft_rules import Prediction, predict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lora_probe.budgeting.count import AdapterTensor
+    from lora_probe.graph import Site
+    from lora_probe.peft_rules import Inventory, LoraSettings
+
+__all__ = ["Line", "SetCost", "Share"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A size that grows by `step` with each step of the rank."""
+
+    base: int
+    step: int
+
+    @classmethod
+    def through(cls, first: int, second: int) -> Line:
+        """Return the line through the sizes at the first and at the second step."""
+        return cls(base=2 * first - second, step=second - first)
+
+    def __call__(self, n: int) -> int:
+        """Return the size at step `n`."""
+        return self.base + self.step * n
+
+    def __add__(self, other: Line) -> Line:
+        """Return the line of both sizes together."""
+        return Line(self.base + other.base, self.step + other.step)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """The trained elements that belong to one site, or to no site for one reason."""
+
+    origin: Origin
+    site: Site | None
+    elements: Line
+
+
+class SetCost:
+    """The cost of one target set with some options, at every rank that PEFT takes for it."""
+
+    def __init__(self, inventory: Inventory, settings: LoraSettings, *, dtype: str) -> None:
+        """Predict the set at two ranks.
+
+        Raises:
+            PeftRefusal: PEFT would refuse the set at any rank.
+
+        """
+        self._inventory = inventory
+        self._settings = settings
+        self.unit = _rank_unit(inventory, settings)
+        """What every rank must be a multiple of: more than 1 only where convolutions have groups."""
+        predictions = [predict(inventory, replace(settings, rank=self.unit * n)) for n in (1, 2)]
+        self.prediction: Prediction = predictions[0]
+        """What PEFT will do at the smallest rank; sites and warnings are the same at all."""
+        trained = [trainable_tensors(each, inventory) for each in predictions]
+        self.shares = tuple(_shares(*trained))
+        """The trained elements, by site or other reason; together they are all."""
+        self._parameters = sum((share.elements for share in self.shares), start=Line(0, 0))
+        stored = (
+            stored_tensors(tensors, each, inventory, dtype=dtype)
+            for tensors, each in zip(trained, predictions, strict=True)
+        )
+        self._file = FileSize(
+            GrowingTensor(name=first.name, dtype=first.dtype, shape=_growth(first, second))
+            for first, second in zip(*stored, strict=True)
+        )
+
+    @property
+    def full_rank(self) -> int:
+        """The largest rank at which an update is of lower rank than a full one, over the adapted weights."""
+        return max(
+            (min(site.in_features, site.out_features) for site in self.prediction.sites),
+            default=1,
+        )
+
+    def check(self, rank: int) -> None:
+        """Return where PEFT takes `rank` for this set.
+
+        Raises:
+            PeftRefusal: it does not.
+
+        """
+        if rank < 1 or rank % self.unit:
+            predict(self._inventory, replace(self._settings, rank=rank))
+
+    def trainable_parameters(self, rank: int) -> int:
+        """Return the elements that are trained at `rank`; what shares storage is counted once."""
+        return self._parameters(rank // self.unit)
+
+    def adapter_bytes(self, rank: int) -> int:
+        """Return the bytes of ``adapter_model.safetensors`` at `rank`, with its header."""
+        return self._file(rank // self.unit)
+
+    def largest_rank(self, cost: Callable[[int], int], limit: int) -> int:
+        """Return the largest rank up to the full one at which `cost` is at most `limit`; 0 if there is none.
+
+        `cost` is one of this object's methods: it never falls as the rank grows.
+        """
+        ranks = range(self.unit, max(self.full_rank, self.unit) + 1, self.unit)
+        return self.unit * bisect_right(ranks, limit, key=cost)
+
+
+def _rank_unit(inventory: Inventory, settings: LoraSettings) -> int:
+    """Return what every rank must be a multiple of (`_ConvNd.update_layer` in peft/tuners/lora/layer.py)."""
+    every = lcm(*(site.groups for site in inventory.graph.sites if site.kind is Kind.CONV))
+    if every == 1:
+        return 1
+    adapters = predict(inventory, replace(settings, rank=every)).adapters
+    return lcm(*(each.site.groups for each in adapters if each.site and each.rank % every == 0))
+
+
+def _shares(first: Iterable[AdapterTensor], second: Iterable[AdapterTensor]) -> Iterable[Share]:
+    """Yield the trained elements by site and reason, from the tensors at two ranks."""
+    sites: dict[tuple[Origin, str], Site | None] = {}
+    lines: dict[tuple[Origin, str], Line] = {}
+    for small, large in zip(first, second, strict=True):
+        if not small.tied:
+            key = small.origin, small.site.parameter if small.site else ""
+            sites[key] = small.site
+            lines[key] = lines.get(key, Line(0, 0)) + Line.through(small.elements, large.elements)
+    for (origin, name), line in lines.items():
+        yield Share(origin=origin, site=sites[origin, name], elements=line)
+
+
+def _growth(first: StoredTensor, second: StoredTensor) -> tuple[tuple[int, int], ...]:
+    sizes = zip(first.shape, second.shape, strict=True)
+    return tuple((2 * small - large, large - small) for small, large in sizes)
