@@ -1,4 +1,4 @@
-"""The adapter's file, against what `save_pretrained` really writes: names, element types, size to the byte."""
+"""The file of an adapter, against what `save_pretrained` really writes: names, element types, bytes."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _header(file: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
 def test_size_is_that_of_the_file_that_peft_saves(
     name: str, settings: dict[str, Any], tmp_path: Path, *, upcast: bool
 ) -> None:
-    """The file of a model in bfloat16 has our tensors and our size, whether PEFT upcasts its factors or not."""
+    """The file has our tensors and our size for a model in bfloat16, whether or not PEFT upcasts."""
     model = build_tiny(name, dtype=torch.bfloat16)
     inventory = Inventory(scan(model))
     dtype = "float32" if upcast else "bfloat16"

@@ -62,7 +62,9 @@ MODELS: Mapping[str, Callable[[], nn.Module]] = {
         text_config={**_ENCODER, "projection_size": 16}, vision_config=_VISION,
     ),
     "vit": _model("ViTConfig", "ViTForImageClassification", **_VISION, num_labels=3),
-    "mobilenet": _model("MobileNetV2Config", "MobileNetV2ForImageClassification", image_size=32, num_labels=3),
+    "mobilenet": _model(
+        "MobileNetV2Config", "MobileNetV2ForImageClassification", image_size=32, num_labels=3
+    ),
 }  # fmt: skip
 """How to build one model of each sort that the budget treats in its own way."""
 
