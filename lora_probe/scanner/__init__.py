@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from lora_probe.graph import ModuleGraph
     from lora_probe.source import Located
+    from lora_probe.source.build import Built
 
 __all__ = ["scan"]
 
@@ -87,11 +88,12 @@ def _scan_located(located: Located, *, trust_remote_code: bool) -> ModuleGraph:
 
 
 def _walk(
-    module: nn.Module, *, model: str, source: str, built: Any = None, revision: str | None = None
+    module: nn.Module, *, model: str, source: str, built: Built | None = None, revision: str | None = None
 ) -> ModuleGraph:
+    from lora_probe.scanner.storage import as_stored
     from lora_probe.scanner.walk import walk
 
-    return walk(
+    graph = walk(
         module,
         model=model,
         source=source,
@@ -99,6 +101,7 @@ def _walk(
         versions=_versions(),
         notes=built.notes if built else (),
     )
+    return as_stored(graph, built.config) if built else graph
 
 
 def _versions() -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from torch import nn
 from lora_probe.graph import Adaptable, Kind
 from lora_probe.scanner.members import own_children, own_parameters
 from lora_probe.scanner.parameters import expert_layout, is_lookup_table, is_named_projection
+from lora_probe.scanner.quantized import is_plain, packed_experts, stand_in
 from lora_probe.scanner.usage import layout_in_source
 from lora_probe.scanner.weights import IN_OUT, OUT_IN, Layout, Weight
 
@@ -53,6 +54,9 @@ def _choose(module: nn.Module) -> Callable[[Any], Iterator[Weight]]:
 
 
 def _linear(module: nn.Linear) -> Iterator[Weight]:
+    if packed := _packed(module):
+        yield packed
+        return
     yield Weight(
         name=_stored_name(module, module.in_features * module.out_features),
         kind=Kind.LINEAR,
@@ -77,6 +81,9 @@ def _transposed_linear(module: nn.Module) -> Iterator[Weight]:
 
 
 def _embedding(module: nn.Embedding | nn.EmbeddingBag) -> Iterator[Weight]:
+    if packed := _packed(module):
+        yield packed
+        return
     yield Weight(
         name=_stored_name(module, module.num_embeddings * module.embedding_dim),
         kind=Kind.EMBEDDING,
@@ -149,14 +156,17 @@ def _recurrent(module: nn.RNNBase) -> Iterator[Weight]:
 
 
 def _bare(module: nn.Module) -> Iterator[Weight]:
-    """Describe the bare parameters that are projections; the rest of the module is none."""
+    """Describe a stand-in for a linear layer, else the bare parameters that are projections."""
+    if weight := stand_in(module):
+        yield weight
+        return
     for name, parameter in own_parameters(module).items():
         if parameter.ndim not in {_MATRIX, _STACK} or is_lookup_table(name):
             continue
         if sum(size > 1 for size in parameter.shape) < _MATRIX:
             continue
         if layout := _layout(module, name, parameter):
-            yield _matrix(module, name, layout)
+            yield packed_experts(module, name, layout) or _matrix(module, name, layout)
 
 
 def _layout(module: nn.Module, name: str, parameter: torch.Tensor) -> Layout | None:
@@ -186,6 +196,14 @@ def _matrix(module: nn.Module, name: str, layout: Layout) -> Weight:
         adaptable=Adaptable.PARAMETER if one_for_each or len(shape) == _MATRIX else None,
         bias=_bias(module, f"{name}_bias", name.replace("weight", "bias"), elements=experts * out_features),
     )
+
+
+def _packed(module: nn.Module) -> Weight | None:
+    """Return the weight of a quantized subclass of a torch layer, None where it is stored plainly."""
+    own = own_parameters(module)
+    if ("weight" in own and is_plain(own["weight"])) or "parametrizations" in own_children(module):
+        return None
+    return stand_in(module)
 
 
 def _stored_name(module: nn.Module, elements: int) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["base_of", "is_wrapper", "own_children", "own_parameters"]
+__all__ = ["base_of", "is_wrapper", "own_children", "own_parameters", "own_tensors"]
 
 _INNER = ("base_layer", "original_module", "base_model", "model")
 """Where PEFT's classes keep what they wrap: layers, modules_to_save and tokens, PeftModel, tuners."""
@@ -19,6 +19,12 @@ _INNER = ("base_layer", "original_module", "base_model", "model")
 def own_parameters(module: nn.Module) -> Mapping[str, torch.Tensor]:
     """Return the parameters registered on `module`; unlike ``named_parameters`` with repeats."""
     return {name: each for name, each in module._parameters.items() if each is not None}  # noqa: SLF001
+
+
+def own_tensors(module: nn.Module) -> Mapping[str, torch.Tensor]:
+    """Return the parameters and buffers registered on `module`; quantized layers keep weights in either."""
+    buffers = {name: each for name, each in module._buffers.items() if each is not None}  # noqa: SLF001
+    return {**own_parameters(module), **buffers}
 
 
 def own_children(module: nn.Module) -> Mapping[str, nn.Module]:

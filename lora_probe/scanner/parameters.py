@@ -20,6 +20,7 @@ __all__ = ["expert_layout", "is_lookup_table", "is_named_projection"]
 _TABLE = re.compile(
     r"(^|_)(pos|positions?|positional|embed|embeds|embedding|embeddings|emb|tokens?|table|ape)(_|$)"
 )
+_SCALE = re.compile(r"(^|_)scales?(_inv)?$")
 _PROJECTION = re.compile(r"(^|_)(proj|projection|gate|up|down|w[1-3]|kernel)(_|$)")
 _STACK = 3
 
@@ -31,7 +32,9 @@ def is_lookup_table(name: str) -> bool:
 
 def is_named_projection(name: str) -> bool:
     """Return whether `name` is that of a matrix: ``gate_up_proj``, ``x_proj_weight``, ``w1`` and the like."""
-    return _PROJECTION.search(name.removesuffix("_weight")) is not None and "bias" not in name
+    if "bias" in name or _SCALE.search(name):
+        return False
+    return _PROJECTION.search(name.removesuffix("_weight")) is not None
 
 
 def expert_layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout:

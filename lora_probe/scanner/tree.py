@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lora_probe.graph import Module, Uncovered
+from lora_probe.scanner.bypass import bypassed_children
 from lora_probe.scanner.layers import weights_of
-from lora_probe.scanner.members import base_of, is_wrapper, own_children, own_parameters
+from lora_probe.scanner.members import base_of, is_wrapper, own_children, own_parameters, own_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,15 @@ class Tree:
         self._owners: dict[int, str] = {}
         self._claimed: set[str] = set()
         for visit in self._visits(root):
-            self.modules.append(Module(path=visit.path, class_name=visit.classes[-1]))
+            bypassed, partly_bypassed = bypassed_children(visit.module)
+            self.modules.append(
+                Module(
+                    path=visit.path,
+                    class_name=visit.classes[-1],
+                    bypassed=bypassed,
+                    partly_bypassed=partly_bypassed,
+                )
+            )
             self._add(visit)
 
     def path_of(self, module: nn.Module | None) -> str | None:
@@ -80,25 +89,30 @@ class Tree:
                 pending.append(Visit(visit.full(name), (*visit.classes, type(inner).__name__), inner))
 
     def _add(self, visit: Visit) -> None:
-        """Sort the module's own parameters into weights, their biases, and uncovered ones."""
-        own = own_parameters(visit.module)
+        """Sort what the module holds itself into weights, their biases, and uncovered parameters."""
+        own = own_tensors(visit.module)
         if not own and "parametrizations" not in own_children(visit.module):
             return
         for weight in weights_of(visit.module):
-            tensor = visit.module.get_parameter(weight.name)
+            self._claimed.update(map(visit.full, weight.stored))
+            tensor = own[weight.stored[0]] if weight.stored else visit.module.get_parameter(weight.name)
             tied_to = self._claim(tensor, visit.full(weight.name))
-            bias = 0
-            if weight.bias is not None:
-                bias_tied_to = self._claim(own[weight.bias], visit.full(weight.bias))
-                bias = 0 if bias_tied_to else own[weight.bias].numel()
-                if bias_tied_to:
-                    self._leave(own[weight.bias], visit.full(weight.bias), bias_tied_to)
-            self.found.append(Found(visit, weight, tensor, tied_to, bias))
-        for name, parameter in own.items():
+            bias_parameters = (
+                self._claim_bias(visit.full(weight.bias), own[weight.bias]) if weight.bias else 0
+            )
+            self.found.append(Found(visit, weight, tensor, tied_to, bias_parameters))
+        for name, parameter in own_parameters(visit.module).items():
             full = visit.full(name)
-            if full in self._claimed:
-                continue
-            self._leave(parameter, full, self._claim(parameter, full))
+            if full not in self._claimed:
+                self._leave(parameter, full, self._claim(parameter, full))
+
+    def _claim_bias(self, name: str, bias: torch.Tensor) -> int:
+        """Return the elements that a bias adds; one that came before adds none and is listed as such."""
+        tied_to = self._claim(bias, name)
+        if tied_to is None:
+            return bias.numel()
+        self._leave(bias, name, tied_to)
+        return 0
 
     def _leave(self, parameter: torch.Tensor, name: str, tied_to: str | None) -> None:
         """List a parameter that no site counts, also a bias that comes again under another name."""

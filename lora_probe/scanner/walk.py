@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_probe.graph import Adaptable, Kind, ModuleGraph, Note, Site
 from lora_probe.roles import Place, Role, assign_roles
 from lora_probe.scanner.members import base_of
+from lora_probe.scanner.packing import method_of
 from lora_probe.scanner.ties import declared_ties
 from lora_probe.scanner.tree import Tree
 
@@ -58,6 +59,7 @@ def walk(
         output_embedding=outputs,
         tied_modules=declared_ties(base),
         dtype=_dtype_name(getattr(config, "dtype", None)),
+        quantization=_quantization(config),
         revision=revision,
         versions=dict(versions or {}),
         notes=(*notes, *_notes(sites, wrappers=tree.wrappers)),
@@ -116,6 +118,14 @@ def _embedding(module: nn.Module, getter: str) -> nn.Module | None:
         return getattr(module, getter)()  # type: ignore[no-any-return]
     except (AttributeError, NotImplementedError):
         return None
+
+
+def _quantization(config: Any) -> str | None:
+    """Return the method that a loaded model's config names, as a record of transformers or a dict."""
+    settings = getattr(config, "quantization_config", None)
+    if settings is None:
+        return None
+    return method_of(settings if isinstance(settings, dict) else settings.to_dict())
 
 
 def _dtype_name(dtype: torch.dtype | str | None) -> str | None:

@@ -30,6 +30,11 @@ class Weight:
     adaptable: Adaptable | None
     bias: str | None = None
     """Own name of the bias that is added to this product."""
+    stored: tuple[str, ...] = ()
+    """Own names of the tensors that hold a packed weight (values, scales, zero points, …); empty where `name`
+    is the one tensor."""
+    stored_bytes: int | None = None
+    """Bytes of those tensors."""
 
     @property
     def elements(self) -> int:
