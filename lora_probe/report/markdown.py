@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["graph_markdown"]
 
-_MARKUP = re.compile(r"([\\`*_\[\]<>|~&$])")
-"""Characters that Markdown, GitHub's tables and formulas, or embedded HTML read as markup within a line."""
+_MARKUP = re.compile(r"([\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_]))")
+"""What Markdown, GitHub's tables and formulas, or embedded HTML read as markup within a line; an underscore inside
+a word is none."""
 
 
 def graph_markdown(graph: ModuleGraph, *, rank: int) -> str:
@@ -52,7 +53,14 @@ def _table(summary: Summary, whole: int) -> Iterator[str]:
         ("model", whole, ""),
     ):
         yield _line(
-            [f"**{name}**", "", "", f"**{exact(count)}**", percent(count, whole), lora and f"**{lora}**"]
+            [
+                f"**{name}**",
+                "",
+                "",
+                f"**{exact(count)}**",
+                _plain(percent(count, whole)),
+                lora and f"**{lora}**",
+            ]
         )
 
 
@@ -63,7 +71,7 @@ def _cells(row: Row, whole: int) -> list[str]:
         _code(counted(row.pattern)) + tied,
         flow(row),
         "tied" if row.tied_to else exact(row.total.parameters),
-        "" if row.tied_to else percent(row.total.parameters, whole),
+        "" if row.tied_to else _plain(percent(row.total.parameters, whole)),
         exact(row.total.lora_parameters) if row.adaptable else "—",
     ]
 
