@@ -169,6 +169,8 @@ class ModuleGraph:
     tied_modules: tuple[str, ...] | None = ()
     """Paths of the modules that the model's class declares to share the input embedding's weight; this, and not
     what is shared, is what PEFT goes by. None where it declares ties but has no input embedding: PEFT then fails."""
+    tie_word_embeddings: bool = False
+    """What the model's own config says, by which PEFT ties trainable token rows."""
     dtype: str | None = None
     quantization: str | None = None
     """Method of ``quantization_config`` (``fp8``, ``bitsandbytes``, …) or None."""

@@ -57,6 +57,7 @@ GRAPHS = st.builds(
     modules=st.lists(st.builds(Module, path=PATHS, class_name=NAMES), max_size=3).map(tuple),
     input_embedding=st.none() | PATHS,
     output_embedding=st.none() | PATHS,
+    tie_word_embeddings=st.booleans(),
     tied_modules=st.none() | st.lists(PATHS, max_size=2).map(tuple),
     dtype=st.none() | NAMES,
     quantization=st.none() | NAMES,

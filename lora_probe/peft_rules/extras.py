@@ -68,13 +68,14 @@ def token_rows(
     if both := [name for name in wanted if name in settings.modules_to_save]:
         reason = "rows of a module are asked for and its full copy, too"
         raise PeftRefusal(rule="tokens-saved", reason=reason, where=both)
-    tied = [name for name in wanted if _is_tied(name, inventory)]
+    ties = inventory.tied_to_embedding if inventory.graph.tie_word_embeddings else ()
+    tied = [name for name in wanted if _is_tied(name, inventory, ties)]
     agree = len({wanted[name] for name in tied}) <= 1
     if not agree and settings.ensure_weight_tying:
         raise PeftRefusal(rule="tokens-differ", reason="tied modules must get the same rows", where=tied)
     adapted = {adapter.module for adapter in adapters}
     # An adapted module goes by the name of its base layer by now, so that PEFT does not see that it is tied.
-    served = set(inventory.tied_to_embedding) - adapted if len(tied) > 1 and agree else set()
+    served = set(ties) - adapted if len(tied) > 1 and agree else set()
     found = {
         path: TokenRows(path=path, rows=len(rows), width=_width(path, inventory))
         for name, rows in wanted.items()
@@ -82,7 +83,7 @@ def token_rows(
         for path in _wrappable(name, inventory, adapted)
     }
     if embedding in found and agree:
-        for path in inventory.tied_to_embedding:
+        for path in ties:
             found.setdefault(path, replace(found[embedding], path=path, tied=True))
     copied = {copy.path for copy in saved}
     if both := [path for path in found if copied.intersection((path, *paths_around(path)))]:
@@ -105,13 +106,11 @@ def _ending(paths: Iterable[str], entries: Sequence[str]) -> list[str]:
     return [path for path in paths if path.endswith(tuple(entries))]
 
 
-def _is_tied(name: str, inventory: Inventory) -> bool:
-    """Return whether PEFT takes `name` for the input embedding or for a module tied to it."""
-    tied = inventory.tied_to_embedding
-    if not tied or inventory.graph.input_embedding is None:
-        return False
-    return inventory.graph.input_embedding.endswith(name) or any(
-        path.endswith(name) or name in path.split(".") for path in tied
+def _is_tied(name: str, inventory: Inventory, ties: Sequence[str]) -> bool:
+    """Return whether PEFT takes `name` for the input embedding or for one of the modules tied to it."""
+    embedding = inventory.graph.input_embedding
+    return bool(ties and embedding) and (
+        str(embedding).endswith(name) or any(path.endswith(name) or name in path.split(".") for path in ties)
     )
 
 

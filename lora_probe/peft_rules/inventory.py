@@ -128,8 +128,9 @@ class Inventory:
 
     @cached_property
     def parameter_names(self) -> Names:
-        """Full names of `parameters`."""
-        return Names(self.parameters)
+        """Full names of `parameters`, in the order in which PEFT meets their modules."""
+        order = {path: index for index, path in enumerate(self.paths)}
+        return Names(sorted(self.parameters, key=lambda name: order.get(self.parameters[name].module, -1)))
 
     @cached_property
     def biases(self) -> Mapping[str, int]:

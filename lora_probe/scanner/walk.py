@@ -58,6 +58,7 @@ def walk(
         input_embedding=inputs,
         output_embedding=outputs,
         tied_modules=declared_ties(base),
+        tie_word_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
         dtype=_dtype_name(getattr(config, "dtype", None)),
         quantization=_quantization(config),
         revision=revision,
