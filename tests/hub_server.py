@@ -41,6 +41,8 @@ class Repository:
     wait: float = 0
     """Seconds before the answer."""
     ranges: bool = True
+    commit: str = COMMIT
+    """Commit to name in the answer; empty for a server that is no hub."""
     claimed_size: int | None = None
     """Size to claim in place of the true one."""
 
@@ -70,9 +72,10 @@ class Hub(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
+        """What HF_ENDPOINT must be."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def __enter__(self) -> Hub:
+    def __enter__(self) -> Hub:  # noqa: PYI034 -- Self needs Python 3.11
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         return self
@@ -129,7 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_file(repository, repository.files[found["file"]])
 
     def _send_file(self, repository: Repository, content: bytes) -> None:
-        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        if repository.commit:
+            headers["X-Repo-Commit"] = repository.commit
         if repository.claimed_size is not None:
             headers["X-Linked-Size"] = str(repository.claimed_size)
         ranged = _RANGE.fullmatch(self.headers.get("Range") or "")

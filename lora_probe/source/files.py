@@ -7,7 +7,7 @@ import stat
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from lora_probe.errors import UnreadableFile
+from lora_probe.errors import LoraProbeError, UnreadableFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def open_regular(path: Path) -> Iterator[IO[bytes]]:
         with open(os.open(path, flags), "rb") as file:  # noqa: PTH123 -- a descriptor, not a path
             _require_regular(file, path)
             yield file
-    except UnreadableFile:
+    except LoraProbeError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise UnreadableFile(path=str(path), reason=_words(error)) from error

@@ -41,7 +41,7 @@ def explain(
     if isinstance(error, errors.RemoteEntryNotFoundError):
         advice = "scan the original model that it was made from"
         return ModelNotFound(model=model, problem="its hub repository has no config.json", advice=advice)
-    if isinstance(error, errors.FileMetadataError):
+    if isinstance(_innermost(error), errors.FileMetadataError):
         problem = f"{endpoint()} does not answer like the hub"
         return HubError(model=model, problem=problem, advice="check HF_ENDPOINT and any proxy")
     if isinstance(error, UnicodeError):
@@ -105,9 +105,14 @@ def _has_token(token: str | bool | None) -> bool:
     return get_token() is not None if token in {None, True} else bool(token)
 
 
-def _reason(error: Exception) -> str:
-    """Return the innermost cause, which names the socket's or the system's own trouble."""
+def _innermost(error: Exception) -> Exception:
+    """Return the first cause, which names the socket's or the system's own trouble."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
-    text = " ".join(str(error).split())
-    return printable(f"{type(error).__name__}: {text}".rstrip(": "), limit=_LONGEST_REASON)
+    return error
+
+
+def _reason(error: Exception) -> str:
+    cause = _innermost(error)
+    text = " ".join(str(cause).split())
+    return printable(f"{type(cause).__name__}: {text}".rstrip(": "), limit=_LONGEST_REASON)

@@ -1,7 +1,7 @@
 """Refuse sizes that no model has, before any code of a model class sees them.
 
-The bounds are one to three orders of magnitude above published models: they stop 10^9 layers and negative widths,
-never a large model. What only some class would choke on is left to :mod:`lora_probe.source.limits`.
+The bounds lie one to three orders of magnitude above published models: they stop 10^9 layers and negative
+widths, never a large model. What only some class would choke on is left to :mod:`lora_probe.source.limits`.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def locate(
     kind = _kind(model, source)
     if isinstance(model, os.PathLike) or kind in {SourceKind.FOLDER, SourceKind.CONFIG}:
         return _locate_path(os.fspath(model), kind)
-    if kind is None and exists(Path(model)):
+    if kind is None and model and exists(Path(model)):
         return _locate_path(model, kind)
     if kind is None and looks_like_path(model):
         raise ModelNotFound(model=model, problem="there is no such file or folder", advice="check the path")
