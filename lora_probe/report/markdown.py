@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["graph_markdown"]
 
 _MARKUP = re.compile(r"([\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_]))")
-"""What Markdown, GitHub's tables and formulas, or embedded HTML read as markup within a line; an underscore inside
-a word is none."""
+"""What Markdown, GitHub's tables and formulas, or embedded HTML read as markup within a line: underscores only at
+the ends of words."""
 
 
 def graph_markdown(graph: ModuleGraph, *, rank: int) -> str:
