@@ -1,12 +1,11 @@
 """The command line: parse, call one library function, render; and the one place where errors end.
 
-Exactly the tree under :class:`~lora_probe.errors.LoraProbeError` becomes ``Error: …`` and exit code 2. Anything
-else is a bug and keeps its traceback.
+Exactly the tree under :class:`~lora_probe.errors.LoraProbeError` becomes ``Error: …`` and exit code 2.
+Anything else is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,8 +24,6 @@ __all__ = ["lora_probe", "main", "run"]
 BAD_INPUT = 2
 INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
-BROKEN_PIPE = 141
-"""128 + SIGPIPE, what a program without a handler would end with."""
 
 EXAMPLES = """\b
 Examples:
@@ -56,7 +53,6 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     try:
         status = lora_probe.main(list(arguments), prog_name="lora-probe", standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -66,8 +62,4 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads any more. What is still buffered goes nowhere, or Python would complain at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
     return status or 0

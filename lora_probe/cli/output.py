@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["print_renderable", "waiting", "write_text"]
 
 STDOUT = "-"
-_LEAST_WIDTH = 60
+BROKEN_PIPE = 141
+"""Exit code where nobody reads any more: 128 + SIGPIPE, as of a program that does not handle it."""
+_LEAST_WIDTH, _UNBOUNDED = 80, 100_000
 
 
 def write_text(target: str, text: str) -> None:
@@ -31,7 +33,7 @@ def write_text(target: str, text: str) -> None:
 
     """
     if target == STDOUT:
-        click.echo(text, nl=not text.endswith("\n"))
+        _echo(text)
         return
     path = Path(target)
     try:
@@ -65,10 +67,11 @@ def print_renderable(renderable: Any) -> None:
         console.print(renderable)
         return
     if not os.environ.get("COLUMNS", "").isdigit():
-        console.width = max(Measurement.get(console, console.options, renderable).maximum, _LEAST_WIDTH)
+        unbounded = console.options.update(max_width=_UNBOUNDED)
+        console.width = max(Measurement.get(console, unbounded, renderable).maximum, _LEAST_WIDTH)
     with console.capture() as captured:
         console.print(renderable)
-    click.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+    _echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
 
 
 @contextmanager
@@ -82,3 +85,13 @@ def waiting(message: str) -> Iterator[None]:
 
     with Console(stderr=True).status(Text(message, overflow="ellipsis", no_wrap=True)):
         yield
+
+
+def _echo(text: str) -> None:
+    """Print `text` and end its line; quietly end the program where the reader has gone (``… | head``)."""
+    try:
+        click.echo(text, nl=not text.endswith("\n"))
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, or Python would complain about it at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(BROKEN_PIPE) from None
