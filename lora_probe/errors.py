@@ -106,7 +106,7 @@ class PeftRefusal(LoraProbeError, ValueError):
 
     def __init__(self, *, rule: str, reason: str, where: Sequence[str] = ()) -> None:
         self.rule, self.reason, self.where = rule, reason, tuple(where)
-        shown = ", ".join(self.where[:3]) + (", …" if len(self.where) > 3 else "")
+        shown = ", ".join((*self.where[:3], "…")[: len(self.where)])
         super().__init__(f"PEFT refuses this: {reason}{f' ({shown})' if shown else ''}")
 
 
@@ -208,3 +208,40 @@ class BadCheckpoint(LoraProbeError, ValueError):
     def __init__(self, *, where: str, problem: str) -> None:
         self.where, self.problem = where, problem
         super().__init__(f"{where} cannot be trusted: {problem}")
+
+
+class UnknownChoice(LoraProbeError, ValueError):
+    """A word that is none of those that an option takes."""
+
+    def __init__(self, *, option: str, value: object, known: Sequence[str]) -> None:
+        self.option, self.value, self.known = option, value, tuple(known)
+        shown = printable(str(value), limit=40)
+        super().__init__(f"{option} must be one of {', '.join(known)}, got {shown!r}")
+
+
+def pointed_at(text: str, position: int) -> str:
+    """Return two lines: `text`, and a caret under the character at `position`."""
+    return f"\n  {printable(text)}\n  {' ' * len(printable(text[:position]))}^"
+
+
+class TargetSyntaxError(LoraProbeError, ValueError):
+    """A target text does not follow the grammar."""
+
+    def __init__(self, *, text: str, position: int, expected: str) -> None:
+        self.text, self.position, self.expected = text, position, expected
+        got = repr(text[position : position + 12]) if position < len(text) else "the end"
+        super().__init__(f"targets: expected {expected}, got {got} at character {position + 1}")
+        self.args = (self.args[0] + pointed_at(text, position),)
+
+
+class UnmatchedTarget(LoraProbeError, LookupError):
+    """A part of a target specification matches nothing in the model."""
+
+    def __init__(
+        self, *, target: str, problem: str, text: str = "", position: int = 0, near: Sequence[str] = ()
+    ) -> None:
+        self.target, self.problem, self.text, self.position = target, problem, text, position
+        self.near = tuple(near)
+        super().__init__(f"target {target} {problem}{near_misses(near)}")
+        if text:
+            self.args = (self.args[0] + pointed_at(text, position),)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lora_probe.budgeting.count import Origin, trainable_tensors
 from lora_probe.budgeting.file_size import FileSize, GrowingTensor
+from lora_probe.budgeting.records import TargetSet
 from lora_probe.budgeting.stored import StoredTensor, stored_tensors
 from lora_probe.graph import Kind
 from lora_probe.peft_rules import Prediction, predict
@@ -68,7 +69,7 @@ class SetCost:
 
         """
         self._inventory = inventory
-        self._settings = settings
+        self.settings = settings
         self.unit = _rank_unit(inventory, settings)
         """What every rank must be a multiple of: more than 1 only where convolutions have groups."""
         predictions = [predict(inventory, replace(settings, rank=self.unit * n)) for n in (1, 2)]
@@ -78,18 +79,40 @@ class SetCost:
         self.shares = tuple(_shares(*trained))
         """The trained elements, by site or other reason; together they are all."""
         self._parameters = sum((share.elements for share in self.shares), start=Line(0, 0))
-        stored = (
+        stored = [
             stored_tensors(tensors, each, inventory, dtype=dtype)
             for tensors, each in zip(trained, predictions, strict=True)
+        ]
+        names = {each.name for each in trained[0]}
+        self.unasked_bytes = sum(each.bytes for each in stored[0] if each.name not in names)
+        """Bytes of what PEFT stores without training it, whatever the rank."""
+        self.multiplied = tuple(
+            small
+            for small, large in zip(*(each.adapters for each in predictions), strict=True)
+            if small.rank > self.unit and large.rank == 2 * small.rank
         )
+        """Adapters to which PEFT gives a multiple of the rank that is asked for."""
         self._file = FileSize(
             GrowingTensor(name=first.name, dtype=first.dtype, shape=_growth(first, second))
             for first, second in zip(*stored, strict=True)
         )
 
+    def summary(self, targets: str) -> TargetSet:
+        """Return the record of this set under the name that it was asked for by."""
+        return TargetSet(
+            targets=targets,
+            sites=len(self.prediction.sites),
+            target_modules=self.settings.target_modules,
+            target_parameters=self.settings.target_parameters,
+            rank_step=self.unit,
+            full_rank=self.full_rank,
+            fixed_parameters=self._parameters.base,
+            parameters_per_step=self._parameters.step,
+        )
+
     @property
     def full_rank(self) -> int:
-        """The largest rank at which an update is of lower rank than a full one, over the adapted weights."""
+        """The rank from which on every update is of full rank: the shorter side of the largest weight."""
         return max(
             (min(site.in_features, site.out_features) for site in self.prediction.sites),
             default=1,
@@ -103,7 +126,11 @@ class SetCost:
 
         """
         if rank < 1 or rank % self.unit:
-            predict(self._inventory, replace(self._settings, rank=rank))
+            predict(self._inventory, replace(self.settings, rank=rank))
+
+    def elements(self, share: Share, rank: int) -> int:
+        """Return the elements of one of `shares` at `rank`."""
+        return share.elements(rank // self.unit)
 
     def trainable_parameters(self, rank: int) -> int:
         """Return the elements that are trained at `rank`; what shares storage is counted once."""

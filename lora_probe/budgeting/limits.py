@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from lora_probe.errors import BadQuantity
 
-__all__ = ["Limit", "parse_bytes", "parse_count"]
+__all__ = ["BYTES", "PARAMETERS", "Limit", "read_bytes", "read_count"]
 
 _NUMBER = re.compile(r"(?P<number>\d[\d_]*(?:\.\d+)?)\s*(?P<unit>[A-Za-z]*)", re.ASCII)
 _COUNTS = {
@@ -26,19 +26,25 @@ _LONGEST = 32
 """Characters of a quantity that are read; more digits than this count nothing that exists."""
 
 
+PARAMETERS = "parameters"
+"""Unit of a limit on the elements that are trained."""
+BYTES = "bytes"
+"""Unit of a limit on the size of the adapter's file."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """The most that a target set may cost: parameters or bytes, never both."""
+    """The most that a target set may cost."""
 
     unit: str
-    """``parameters`` (elements that are trained) or ``bytes`` (of the adapter's file)."""
+    """`PARAMETERS` or `BYTES`."""
     value: int
-    origin: str
-    """What the limit is, as the user wrote it: ``18M``, ``50MB``, ``attention.q:r=8``."""
+    equal_to: str | None = None
+    """The set and rank whose parameters the limit is, as it was asked for."""
 
 
-def parse_count(text: str, *, option: str) -> int:
-    """Return the number of parameters that `text` says: ``18000000``, ``18_000_000``, ``18M`` or ``18Mi``.
+def read_count(value: int | str, *, option: str) -> int:
+    """Return the number of parameters that `value` says: 18000000, ``18_000_000``, ``18M`` or ``18Mi``.
 
     K, M, B and T are powers of 1000; Ki, Mi, Gi and Ti powers of 1024.
 
@@ -46,22 +52,23 @@ def parse_count(text: str, *, option: str) -> int:
         BadQuantity: it is no such number, not whole, or less than one; the message names `option`.
 
     """
-    return _parse(
-        text, _COUNTS, option=option, what="a number of parameters", example="18000000, 18M or 18Mi"
-    )
+    return _read(value, _COUNTS, option=option, what="a number of parameters", example="18M or 18Mi")
 
 
-def parse_bytes(text: str, *, option: str) -> int:
-    """Return the bytes that `text` says: ``50MB`` is 50 * 1000**2, ``50MiB`` is 50 * 1024**2.
+def read_bytes(value: int | str, *, option: str) -> int:
+    """Return the bytes that `value` says: ``50MB`` is 50 * 1000**2, ``50MiB`` is 50 * 1024**2.
 
     Raises:
-        BadQuantity: the unit is missing or unknown, or the number is none, not whole or less than one.
+        BadQuantity: a text has no unit or an unknown one, or the number is none, not whole or less than one.
 
     """
-    return _parse(text, _BYTES, option=option, what="a size", example="50MB (1000s) or 48MiB (1024s)")
+    return _read(value, _BYTES, option=option, what="a size", example="50MB (1000s) or 48MiB (1024s)")
 
 
-def _parse(text: str, units: dict[str, int], *, option: str, what: str, example: str) -> int:
+def _read(given: int | str, units: dict[str, int], *, option: str, what: str, example: str) -> int:
+    text = str(given)
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given
     found = _NUMBER.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if found is None:
         raise BadQuantity(option=option, text=text, problem=f"is not {what}", example=example)

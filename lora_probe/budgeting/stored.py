@@ -7,6 +7,7 @@ whose vocabulary was not resized. Buffers of copied modules are not known to a g
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from lora_probe.budgeting.count import Origin, StoredNames
@@ -38,6 +39,11 @@ class StoredTensor:
     dtype: str
     """Element type as torch spells it without the prefix: ``float32``."""
     shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the tensor's data."""
+        return prod(self.shape) * DTYPES[self.dtype][1]
 
 
 def stored_tensors(

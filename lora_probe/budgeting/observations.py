@@ -1,0 +1,44 @@
+"""What a reader of a budget should know beyond its numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lora_probe.graph import Note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_probe.budgeting.cost import SetCost
+
+__all__ = ["observe"]
+
+
+def observe(cost: SetCost, targets: str, rank: int) -> Iterator[Note]:
+    """Yield the notes on one set; `rank` is the largest of its rows."""
+    for warning in cost.prediction.warnings:
+        yield Note(code="peft-warning", message=f"{targets}: PEFT warns that {warning}")
+    if cost.unasked_bytes:
+        yield Note(
+            code="whole-embedding",
+            message=(
+                f"{targets}: PEFT stores the weights of the adapted embedding or head in the adapter's file, "
+                f"too ({cost.unasked_bytes:,} bytes), unless it is saved with save_embedding_layers=False"
+            ),
+        )
+    multiplied = {each.key.rpartition(".")[2] for each in cost.multiplied}
+    if multiplied:
+        yield Note(
+            code="multiplied-rank",
+            message=(
+                f"{targets}: PEFT gives {', '.join(sorted(multiplied))} a multiple of the rank, since "
+                "several names of transformers 4 became this one parameter"
+            ),
+        )
+    full = sum(min(site.in_features, site.out_features) <= rank for site in cost.prediction.sites)
+    if full:
+        every = len(cost.prediction.sites)
+        yield Note(
+            code="full-rank",
+            message=f"{targets}: at rank {rank} the updates of {full:,} of {every:,} weights have full rank",
+        )
