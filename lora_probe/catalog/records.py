@@ -20,8 +20,11 @@ class Evidence(str, Enum):
     PRESET = "preset"
     """Dimensions from another program's table of models, in the words of a config; what the table does not
     say takes the default of the config class."""
+    COUNT = "count"
+    """Sizes in the config of a sibling, chosen so that the total equals an exact published count; what a
+    count cannot fix, as the number of heads, follows the sibling."""
     DERIVATIVE = "derivative"
-    """The config of a fine-tune, conversion or merge that keeps the dimensions of the model it stands for."""
+    """The config of a relative with the same dimensions: fine-tune, conversion, quantized or plain copy."""
 
 
 class Scope(str, Enum):
@@ -45,7 +48,7 @@ class Provenance:
     path: str
     """File in that repository, for a table with the name of the row."""
     commit: str
-    """Commit that held the file; empty where the source names none."""
+    """Commit that held the file, or name and version of the released package that did."""
     hash_proven: bool
     """Whether the file's SHA-256 was seen to equal that of the file on the hub."""
     note: str = ""
@@ -58,7 +61,11 @@ class PublishedTotal:
     parameters: int
     scope: Scope
     source: str
-    """``owner/name:path@commit`` of the file that states the count or the size in bytes."""
+    """File that states the count, the size in bytes, or the total behind a LoRA count."""
+    difference: int = 0
+    """`parameters` minus what the built model has in the same scope."""
+    reason: str = ""
+    """Why there is a difference; empty where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
