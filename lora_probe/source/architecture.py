@@ -13,11 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "choose_class", "first_architecture", "own_code"]
 
-_HEADS = (
-    "MODEL_FOR_CAUSAL_LM_MAPPING",
-    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING",
-    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
-)
+_DECODER_HEADS = ("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING")
+_ENCODER_DECODER_HEADS = ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING")
 """Auto mappings tried in turn where a config names no architecture: what people fine-tune comes first."""
 _BASE = ("MODEL_MAPPING",)
 
@@ -128,7 +125,10 @@ def _fitting(config_class: Any, *, head: bool) -> Iterator[Any]:
     mappings = {
         name: value for name, value in vars(modeling_auto).items() if name.endswith("_MAPPING")
     }  # in the order of the file
-    first = [*_HEADS, *_BASE] if head else [*_BASE]
+    heads = [_DECODER_HEADS, _ENCODER_DECODER_HEADS]
+    if getattr(config_class, "is_encoder_decoder", False):
+        heads.reverse()  # the causal head of such a type is its decoder alone
+    first = [*heads[0], *heads[1], *_BASE] if head else [*_BASE]
     for name in dict.fromkeys([*first, *mappings]):
         if name not in mappings:
             continue
