@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit census fuzz bench coverage-report notebooks clean
+.PHONY: help demo test lint types unit census oracle oracle-long fuzz bench coverage-report notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -28,7 +28,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/.installed ## scan five real models, no network needed
 	@BIN=$(BIN) sh tests/demo.sh
 
-test: lint types unit census ## everything that must hold
+test: lint types unit census oracle fuzz ## everything that must hold
 
 lint: $(VENV)/.installed-dev ## style and formatting
 	$(BIN)/ruff check .
@@ -38,7 +38,7 @@ types: $(VENV)/.installed-dev ## static types, strict
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-dev ## tests, notebooks and README blocks
-	$(BIN)/python -m pytest -n $(JOBS) -m "not census and not fuzz and not bench"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not census and not oracle and not fuzz and not bench"
 
 census: $(VENV)/.installed-dev ## scan every model type of the installed transformers
 	$(BIN)/python -m pytest -n $(JOBS) -m census

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 def test_the_notebook_runs(path: Path) -> None:
     """Every cell of the notebook executes, and at least one shows a picture."""
     shown = {
-        mime for cell in execute(path).cells for output in cell.get("outputs", ()) for mime in output.get("data", ())
+        mime
+        for cell in execute(path).cells
+        for output in cell.get("outputs", ())
+        for mime in output.get("data", ())
     }
     assert "image/png" in shown
