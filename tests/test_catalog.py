@@ -125,8 +125,8 @@ def test_near_misses_name_what_was_meant(asked: str, meant: str) -> None:
 
 
 def test_the_nearest_comes_first() -> None:
-    """A name without its owner suggests the model of exactly that name first."""
-    assert near("llama-3.1-8b")[0].endswith("/Llama-3.1-8B")
+    """A name without its owner suggests the model of exactly that name, the original before its copy."""
+    assert near("llama-3.1-8b", n=2) == ("meta-llama/Llama-3.1-8B", "unsloth/Llama-3.1-8B")
     assert near("phi-2", n=1) == ("microsoft/phi-2",)
 
 

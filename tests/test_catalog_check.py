@@ -89,7 +89,7 @@ def test_the_smallest_of_each_family_has_its_total(family: str) -> None:
 @pytest.mark.census
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_total_is_rebuilt(family: str) -> None:
-    """Each entry, built on the meta device, holds what is recorded, and differs from publications as recorded."""
+    """Each entry, built on the meta device, holds the recorded total and is as far from publications."""
     members = [entry for entry in entries() if entry.family == family]
     assert [line for entry in members for line in disagreements(entry, measure(entry))] == []
 

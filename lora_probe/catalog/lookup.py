@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_probe.catalog.records import Entry
+from lora_probe.catalog.records import Entry, Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,15 +33,17 @@ def find(model_id: str) -> Entry | None:
 def near(model_id: str, n: int = 5) -> tuple[str, ...]:
     """Return at most `n` ids of the catalogue that look like `model_id`, the most alike first.
 
-    Without an owner (``llama-3.1-8b``) only the names are compared; punctuation and case never count.
+    Without an owner (``llama-3.1-8b``) only the names are compared; case and hyphens never count. Of
+    models that are equally alike, originals come before copies and fine-tunes.
     """
-    wanted_owner, wanted_name = _halves(model_id)
-    scores: dict[str, float] = {}
+    wanted = _halves(model_id)
+    alike: list[tuple[float, Entry]] = []
     for line in dict.fromkeys(_lines().values()):
-        names = _names(line)
-        scores[names[0]] = max(_likeness(wanted_owner, wanted_name, name) for name in names)
-    alike = (name for name, score in scores.items() if score >= _ALIKE)
-    return tuple(sorted(alike, key=lambda name: (-scores[name], len(name), name))[:n])
+        score = max(_likeness(*wanted, name) for name in _names(line))
+        if score >= _ALIKE:
+            alike.append((score, Entry.from_line(line)))
+    alike.sort(key=lambda each: (-each[0], _is_copy(each[1]), each[1].model_id))
+    return tuple(entry.model_id for _, entry in alike[:n])
 
 
 def entries() -> tuple[Entry, ...]:
@@ -80,7 +82,11 @@ def _likeness(owner: str, name: str, other_id: str) -> float:
     return (3 * names + SequenceMatcher(None, owner, other_owner, autojunk=False).ratio()) / 4
 
 
+def _is_copy(entry: Entry) -> bool:
+    return entry.provenance.evidence is Evidence.DERIVATIVE
+
+
 def _halves(model_id: str) -> tuple[str, str]:
-    """Return owner (empty where none is given) and name, case folded, letters and digits only."""
+    """Return owner (empty where none is given) and name, case folded, without separators but the dot of 1.3b."""
     owner, _, name = model_id.casefold().rpartition("/")
-    return re.sub(r"[\W_]", "", owner), re.sub(r"[\W_]", "", name)
+    return re.sub(r"[^\w.]|_", "", owner), re.sub(r"[^\w.]|_", "", name)
