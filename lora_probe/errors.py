@@ -189,9 +189,8 @@ class UnknownEngine(LoraProbeError, ValueError):
 
     def __init__(self, *, name: str, known: Sequence[str]) -> None:
         self.name, self.known = name, tuple(known)
-        super().__init__(
-            f"there are no rules for the serving engine {printable(name, limit=60)!r}; known: {', '.join(known)}"
-        )
+        shown = printable(name, limit=60)
+        super().__init__(f"there are no rules for the serving engine {shown!r}; known: {', '.join(known)}")
 
 
 class CheckpointNotFound(LoraProbeError, FileNotFoundError):
@@ -245,3 +244,12 @@ class UnmatchedTarget(LoraProbeError, LookupError):
         super().__init__(f"target {target} {problem}{near_misses(near)}")
         if text:
             self.args = (self.args[0] + pointed_at(text, position),)
+
+
+class NotExpressible(LoraProbeError, ValueError):
+    """No PEFT configuration means exactly these weights."""
+
+    def __init__(self, *, paths: Sequence[str], reason: str) -> None:
+        self.paths, self.reason = tuple(paths), reason
+        shown = ", ".join((*self.paths[:3], "…")[: len(self.paths)]) or "nothing"
+        super().__init__(f"no PEFT configuration means exactly {shown}: {reason}")
