@@ -1,0 +1,80 @@
+"""An adapter that never, or not always, takes part in the forward pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lora_probe.checks.records import Severity
+from lora_probe.checks.rule import Hit, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_probe.checks.case import Case
+
+
+def _examine(case: Case) -> Iterator[Hit]:
+    dead, partly = _bypassed(case)
+    if case.refusal and case.refusal.rule == "mamba-module":
+        yield Hit(
+            message=f"PEFT refuses this: {case.refusal.reason}",
+            paths=case.refusal.where,
+            fix=_without(case, list(case.refusal.where)),
+        )
+    # An attention that is adapted as a whole takes its out_proj with it, by adding the product to the weight.
+    alive = {adapter.module for adapter in case.adapters if adapter.key != adapter.module}
+    hit = [path for path in case.targeted if path in dead and path not in alive]
+    if hit:
+        yield Hit(
+            message=f"{len(hit)} adapter{'s' if len(hit) > 1 else ''} can never work: {_parents(case, hit)} "
+            "reads the weight of the layer instead of calling it",
+            paths=tuple(hit),
+            fix=_without(case, hit),
+        )
+    if hit := [path for path in case.targeted if path in partly]:
+        yield Hit(
+            severity=Severity.WARNING,
+            message=f"{len(hit)} adapter{'s' if len(hit) > 1 else ''} may not work: on one way, such as a "
+            f"fused kernel on the GPU, {_parents(case, hit)} reads the weight of the layer instead of "
+            "calling it",
+            paths=tuple(hit),
+            fix=f"{_without(case, hit)}, or train without the fused kernels",
+        )
+
+
+def _bypassed(case: Case) -> tuple[set[str], set[str]]:
+    """Return the paths that are never called, and those that are not always."""
+    dead: set[str] = set()
+    partly: set[str] = set()
+    for module in case.graph.modules:
+        start = f"{module.path}." if module.path else ""
+        dead.update(f"{start}{name}" for name in module.bypassed)
+        partly.update(f"{start}{name}" for name in module.partly_bypassed)
+    return dead, partly
+
+
+def _parents(case: Case, paths: list[str]) -> str:
+    classes = case.inventory.classes
+    return " and ".join(dict.fromkeys(classes.get(path.rpartition(".")[0], "") for path in paths))
+
+
+def _without(case: Case, paths: list[str]) -> str:
+    names = dict.fromkeys(path.rpartition(".")[2] for path in paths)
+    if len(names) < len(case.names) and names.keys() <= set(case.names):
+        return f"leave out {', '.join(map(repr, names))}"
+    ends = dict.fromkeys(".".join(path.split(".")[-2:]) for path in paths)
+    return f"add exclude_modules=[{', '.join(repr(end) for end in ends)}]"
+
+
+RULE = Rule(
+    name="dead-adapter",
+    severity=Severity.ERROR,
+    happens="An adapter is trained, saved and counted, but its layer is never called: it stays at zero or "
+    "gets no gradient, with every loss curve looking normal.",
+    why="LoRA works inside the call of the layer it wraps. nn.MultiheadAttention hands its out_proj's weight "
+    "to one fused function, Mamba mixers hand theirs to a fused kernel, some code multiplies by the weight "
+    "itself. PEFT refuses this for five Mamba types; here the model's own code is read, whatever its type.",
+    fix="Leave the layer out; for nn.MultiheadAttention target the attention module itself.",
+    sources=("huggingface/peft#2556", "huggingface/peft#761"),
+    examine=_examine,
+)

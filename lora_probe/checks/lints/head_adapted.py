@@ -1,0 +1,55 @@
+"""A head or classifier among the adapted layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lora_probe.checks.records import Severity
+from lora_probe.checks.rule import Hit, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_probe.checks.case import Case
+
+
+def _examine(case: Case) -> Iterator[Hit]:
+    heads = [
+        adapter
+        for adapter in case.adapters
+        if adapter.site and (adapter.site.block == "head" or adapter.module == case.graph.output_embedding)
+    ]
+    if not heads:
+        return
+    named = {
+        adapter.module for adapter in heads if any(_names(entry, adapter.module) for entry in case.names)
+    }
+    new = [adapter.module for adapter in heads if adapter.module != case.graph.output_embedding]
+    size = sum(adapter.site.lora_parameters(adapter.rank) for adapter in heads if adapter.site)
+    names = ", ".join(dict.fromkeys(adapter.module.rpartition(".")[2] for adapter in heads))
+    yield Hit(
+        severity=Severity.INFO if len(named) == len(heads) and not new else Severity.WARNING,
+        message=f"the head gets a low-rank adapter ({names}, {size:,} parameters)"
+        + ("; a new head starts at random and needs to be trained in full" if new else ""),
+        paths=tuple(adapter.module for adapter in heads),
+        fix="put it into modules_to_save instead"
+        if new
+        else "leave it out unless new tokens are trained; not every server loads it",
+    )
+
+
+def _names(entry: str, path: str) -> bool:
+    return path == entry or path.endswith(f".{entry}")
+
+
+RULE = Rule(
+    name="head-adapted",
+    severity=Severity.WARNING,
+    happens="The output embedding or a task head is adapted at low rank. A classification head that starts "
+    "at random hardly learns that way.",
+    why="PEFT leaves the output embedding out of all-linear, and score or classifier only when the task type "
+    "is SEQ_CLS; any other head is one more linear layer to it.",
+    fix="Set the task type, or put a new head into modules_to_save; leave lm_head out.",
+    sources=("huggingface/peft#2027", "ggml-org/llama.cpp#11554", "ggml-org/llama.cpp#9065"),
+    examine=_examine,
+)

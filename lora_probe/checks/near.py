@@ -1,0 +1,89 @@
+"""What a person probably meant by a name that a model does not have."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from lora_probe.graph import Adaptable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lora_probe.checks.case import Case
+    from lora_probe.graph import Site
+
+__all__ = ["expert_suffix", "quoted", "suggestion"]
+
+_SHOWN = 12
+_ATTENTION = {
+    "q": ("q_proj", "query", "q", "wq", "q_lin", "query_proj", "to_q", "q_a_proj"),
+    "k": ("k_proj", "key", "k", "wk", "k_lin", "key_proj", "to_k"),
+    "v": ("v_proj", "value", "v", "wv", "v_lin", "value_proj", "to_v"),
+    "o": ("o_proj", "out_proj", "o", "wo", "out_lin", "to_out", "c_proj"),
+    "qkv": ("qkv_proj", "qkv", "query_key_value", "c_attn", "Wqkv", "W_pack", "wqkv", "in_proj"),
+}
+_MLP = {
+    "gate": ("gate_proj", "w1", "wi_0"),
+    "up": ("up_proj", "w3", "wi_1", "fc1", "c_fc", "dense_h_to_4h", "fc_in"),
+    "down": ("down_proj", "w2", "wo", "fc2", "dense_4h_to_h", "fc_out"),
+    "gate_up": ("gate_up_proj", "wi", "gate_and_up_proj"),
+}
+_USUAL: Mapping[str, tuple[str, ...]] = {
+    name: tuple(f"{block}.{part}" for block, parts in (("attention", _ATTENTION), ("mlp", _MLP))
+                for part, names in parts.items() if name in names)
+    for parts in (_ATTENTION, _MLP)
+    for names in parts.values()
+    for name in names
+}  # fmt: skip
+"""The roles that usually bear a name."""
+_HOLDS = {
+    "q": ("q", "qkv", "qk", "q_up", "q_down"),
+    "k": ("k", "qkv", "kv", "qk", "kv_up", "kv_down"),
+    "v": ("v", "qkv", "kv", "kv_up"),
+    "qkv": ("qkv", "q", "k", "v"),
+    "gate": ("gate", "gate_up"),
+    "up": ("up", "gate_up"),
+    "gate_up": ("gate_up", "gate", "up"),
+}
+"""The parts in which a part may be fused, or into which it may be split, the nearest first."""
+
+
+def suggestion(case: Case, name: str) -> str:
+    """Return one line that says what to write for `name`, which matches nothing in the model."""
+    leaf = name.rpartition(".")[2]
+    for role in _USUAL.get(leaf, ()):
+        if same := _of_role(case, role):
+            return f"write {quoted(same)}, which hold{'s' if len(same) == 1 else ''} {role} here"
+    if near := difflib.get_close_matches(leaf, case.leaves, n=3, cutoff=0.6):
+        return f"close names here: {quoted(near)}"
+    more = ", …" if len(case.leaves) > _SHOWN else ""
+    return (
+        f"names here: {quoted(case.leaves[:_SHOWN])}{more}" if case.leaves else "nothing here can be adapted"
+    )
+
+
+def quoted(names: object) -> str:
+    """Return `names` as they stand in a list of `target_modules`."""
+    return ", ".join(f'"{name}"' for name in names)  # type: ignore[attr-defined]
+
+
+def expert_suffix(site: Site) -> str:
+    """Return the shortest name by which `target_parameters` reaches experts and nothing beside them."""
+    return ".".join(site.parameter.split(".")[-2:])
+
+
+def _of_role(case: Case, role: str) -> tuple[str, ...]:
+    """Return the module names that play `role` in the model, or the nearest to it."""
+    block, _, part = role.partition(".")
+    for each in _HOLDS.get(part, (part,)):
+        if found := case.called(each, block=block):
+            return found
+    return ()
+
+
+def parameter_names(sites: tuple[Site, ...]) -> tuple[str, ...]:
+    """Return the entries of `target_parameters` that reach the bare parameters among `sites`."""
+    return tuple(
+        dict.fromkeys(expert_suffix(site) for site in sites if site.adaptable is Adaptable.PARAMETER)
+    )

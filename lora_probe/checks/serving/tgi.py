@@ -1,0 +1,12 @@
+"""What Text Generation Inference refuses or ignores."""
+
+from __future__ import annotations
+
+from lora_probe.checks.serving.engine import Engine
+from lora_probe.checks.serving.punica import LAYERS, limits
+
+ENGINE = Engine(
+    name="tgi",
+    title="Text Generation Inference",
+    limits=limits(LAYERS, source="text-generation-inference/server/text_generation_server/adapters/lora.py"),
+)
