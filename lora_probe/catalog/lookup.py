@@ -87,6 +87,6 @@ def _is_copy(entry: Entry) -> bool:
 
 
 def _halves(model_id: str) -> tuple[str, str]:
-    """Return owner (empty where none is given) and name, case folded, without separators but the dot of 1.3b."""
+    """Return owner (empty where none is given) and name, case folded, no separator but the dot of 1.3b."""
     owner, _, name = model_id.casefold().rpartition("/")
     return re.sub(r"[^\w.]|_", "", owner), re.sub(r"[^\w.]|_", "", name)
