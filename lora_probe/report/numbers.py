@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["exact", "percent", "short"]
+__all__ = ["exact", "file_size", "percent", "short"]
 
 _UNITS = ("", "K", "M", "B", "T")
 _STEP = 1000
@@ -21,6 +21,14 @@ def short(count: int) -> str:
     unit = min(int(exponent) // 3, len(_UNITS) - 1)
     power = int(exponent) - 3 * unit
     return f"{float(mantissa) * 10**power:.{max(0, 2 - power)}f}{_UNITS[unit]}"
+
+
+def file_size(size: int) -> str:
+    """Return `size` bytes to three significant digits in decimal units: ``13.6 MB``, ``1.05 GB``."""
+    if size < _STEP:
+        return f"{size} B"
+    text = short(size).replace("B", "G")
+    return f"{text[:-1]} {text[-1].replace('K', 'k')}B"
 
 
 def percent(part: int, whole: int, *, digits: int = 1) -> str:
