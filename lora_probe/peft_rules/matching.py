@@ -12,17 +12,16 @@ from lora_probe.errors import PeftRefusal
 from lora_probe.peft_rules.inventory import ends
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable
 
     from lora_probe.peft_rules.inventory import Names
     from lora_probe.peft_rules.settings import LoraSettings
 
-__all__ = ["compiled", "condensed", "excluded_paths", "matched_paths", "pattern_key"]
+__all__ = ["compiled", "condensed", "excluded_paths", "layer_index", "matched_paths", "pattern_key"]
 
 _CONDENSED_FROM = 20
 """Length from which PEFT replaces names by short suffixes (`MIN_TARGET_MODULES_FOR_OPTIMIZATION`)."""
-_FIRST_INDEX = r".*?\.[^.]*\."
-"""What stands before the first numbered segment: a dot, the name of the repeated layers, a dot."""
+_FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<idx>\d+)\.")
 
 
 def compiled(pattern: str, *, field: str) -> re.Pattern[str]:
@@ -63,10 +62,9 @@ def matched_paths(settings: LoraSettings, names: Names) -> list[str]:
     if layers is None or layers == ():
         return found
     wanted = {layers} if isinstance(layers, int) else set(layers)
-    starts = _layer_starts(settings.layers_pattern)
     exact = frozenset(target)
     # A name given in full is taken whatever its layer: PEFT looks at layers only where a suffix matched.
-    return [name for name in found if name in exact or _layer(name, starts) in wanted]
+    return [name for name in found if name in exact or layer_index(name, settings.layers_pattern) in wanted]
 
 
 def condensed(target: Collection[str], names: Names) -> frozenset[str]:
@@ -104,15 +102,18 @@ def _full_match(pattern: str, *, field: str) -> Callable[[str], re.Match[str] | 
     return compiled(pattern, field=field).fullmatch
 
 
-def _layer_starts(layers_pattern: tuple[str, ...] | str | None) -> list[re.Pattern[str]]:
+def layer_index(name: str, layers_pattern: tuple[str, ...] | str | None = None) -> int | None:
+    """Return the layer that PEFT takes `name` to lie in, None where it finds none.
+
+    That is the first numbered segment after the name of the repeated layers, which must itself follow a dot;
+    or, with a pattern, after what that matches.
+    """
     if not layers_pattern:
-        return [re.compile(rf"{_FIRST_INDEX}(?P<idx>\d+)\.")]
+        match = _FIRST_INDEX.match(name)
+        return int(match["idx"]) if match else None
     patterns = (layers_pattern,) if isinstance(layers_pattern, str) else layers_pattern
-    return [compiled(rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.", field="layers_pattern") for each in patterns]
-
-
-def _layer(name: str, starts: Sequence[re.Pattern[str]]) -> int | None:
-    for start in starts:
+    for each in patterns:
+        start = compiled(rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\.", field="layers_pattern")
         if match := start.match(name):
             index = match.groupdict().get("idx")
             return None if index is None else int(index)

@@ -46,7 +46,7 @@ MESSAGES: Mapping[str, str] = {
     "nothing-matched": "not found in the base model",
     "wrapped-adapter": "cannot be applied to modules of type|that is a child of <class 'peft.tuners.lora",
     "inside-adapted": "has no attribute",
-    "wrapped-container": "cannot be applied to modules of type",
+    "wrapped-container": "cannot be applied to modules of type|object has no attribute 'weight'",
     "tokens-saved": "The embedding layer is already marked to be trained fully",
     "tokens-differ": "Cannot ensure weight tying when different token indices",
     "tokens-missing": "not found in the base model",

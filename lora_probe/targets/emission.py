@@ -1,0 +1,158 @@
+"""From exact sites back to what a `LoraConfig` can say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lora_probe.errors import NotExpressible, PeftRefusal
+from lora_probe.graph import Adaptable, Kind, ModuleGraph
+from lora_probe.peft_rules import Inventory, LoraSettings, predict
+from lora_probe.peft_rules.experts import renamed_to
+from lora_probe.peft_rules.matching import layer_index
+from lora_probe.peft_rules.tables import RENAMED_EXPERTS, renamed_experts
+from lora_probe.targets.expressions import exact_expression
+from lora_probe.targets.selection import any_rank
+from lora_probe.targets.suffixes import shortest_suffixes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from lora_probe.graph import Site
+
+__all__ = ["emit"]
+
+_SHORT = 12
+"""Names that a list may hold before a form with layers or an expression is tried instead."""
+
+
+def emit(
+    graph: ModuleGraph | Inventory,
+    sites: Iterable[Site],
+    *,
+    settings: LoraSettings | None = None,
+    layers: bool = True,
+    expressions: bool = True,
+) -> LoraSettings:
+    """Return `settings` with the targets that PEFT reads as exactly `sites`, and nothing else.
+
+    Of what is exact, the first is taken:
+
+    1. a list of at most 12 names, the fewest that there can be: what every trainer can read;
+    2. a shorter list of names with `layers_to_transform` (not with ``layers=False``);
+    3. an expression, where its text is shorter than the list's (not with ``expressions=False``);
+    4. the list in full.
+
+    Experts, and other weights that are parameters, go into `target_parameters`. So do linear layers that
+    PEFT's rewriting of expert names puts out of reach otherwise: the gate, up and down of dense layers and
+    shared experts in 29 model types; parameters take neither dropout nor DoRA. Whatever is returned was
+    resolved again on the whole model first.
+
+    Raises:
+        NotExpressible: no `LoraConfig` means these sites; says why.
+
+    """
+    inventory = Inventory(graph) if isinstance(graph, ModuleGraph) else graph
+    settings = settings or LoraSettings()
+    wanted = tuple(sites)
+    modules, parameters = _divided(wanted, inventory)
+    reason = "nothing is wanted"
+    for candidate in _candidates(modules, parameters, inventory, layers=layers, expressions=expressions):
+        fault = _fault(candidate, wanted, inventory)
+        if fault is None:
+            return replace(
+                settings,
+                target_modules=candidate.target_modules,
+                target_parameters=candidate.target_parameters,
+                layers_to_transform=candidate.layers_to_transform,
+                layers_pattern=None,
+                exclude_modules=None,
+            )
+        reason = fault
+    raise NotExpressible(paths=[site.parameter for site in wanted], reason=reason)
+
+
+def _divided(wanted: Sequence[Site], inventory: Inventory) -> tuple[list[str], list[str]]:
+    """Return the modules and the parameters to be named for the wanted sites, each in order."""
+    family = renamed_experts(inventory.graph.model_type)
+    chosen = {site.parameter for site in wanted}
+    modules, parameters = [], []
+    for site in wanted:
+        if site.adaptable is None:
+            reason = "PEFT has no adapter for this sort of weight"
+            raise NotExpressible(paths=[site.parameter], reason=reason)
+        if site.adaptable is Adaptable.PARAMETER or (
+            family and renamed_to(site.path, RENAMED_EXPERTS[family])
+        ):
+            parameters.append(site.parameter)
+        elif not _comes_with_attention(site, chosen, inventory):
+            modules.append(site.path)
+    return modules, parameters
+
+
+def _comes_with_attention(site: Site, chosen: set[str], inventory: Inventory) -> bool:
+    """Return whether `site` is the output of a packed attention that is wanted: PEFT adapts both or none."""
+    attention = inventory.by_module.get(site.path.rpartition(".")[0])
+    return attention is not None and attention.kind is Kind.PACKED_ATTENTION and attention.parameter in chosen
+
+
+def _candidates(
+    modules: Sequence[str],
+    parameters: Sequence[str],
+    inventory: Inventory,
+    *,
+    layers: bool,
+    expressions: bool,
+) -> Iterator[LoraSettings]:
+    """Yield settings that may mean the wanted modules and parameters, the best form first."""
+    names = shortest_suffixes(parameters, inventory.parameter_names)
+    if names is None:
+        reason = "their names are the ends of other parameters' names"
+        raise NotExpressible(paths=parameters, reason=reason)
+    base = LoraSettings(rank=any_rank(inventory), target_modules=(), target_parameters=tuple(sorted(names)))
+    listed = shortest_suffixes(modules, inventory.paths)
+    if listed is not None and len(listed) <= _SHORT:
+        yield replace(base, target_modules=listed)
+    if layers and modules:
+        yield from _in_layers(modules, base, inventory, shorter_than=len(listed or modules))
+    # PEFT takes an expression apart where it rewrites expert names, so that it says something else there.
+    if expressions and modules and not renamed_experts(inventory.graph.model_type):
+        expression = exact_expression(modules, inventory.paths)
+        if listed is None or len(expression) < len(",".join(listed)):
+            yield replace(base, target_modules=expression)
+    if listed is not None:
+        yield replace(base, target_modules=listed)
+
+
+def _in_layers(
+    modules: Sequence[str], base: LoraSettings, inventory: Inventory, *, shorter_than: int
+) -> Iterator[LoraSettings]:
+    """Yield the list with `layers_to_transform`, where that shortens it.
+
+    A name given in full is adapted whatever its layer, so that modules outside of the layers can stand
+    beside them.
+    """
+    indices = {path: layer_index(path) for path in modules}
+    layers = {index for index in indices.values() if index is not None}
+    inside = [path for path in modules if indices[path] is not None]
+    outside = tuple(path for path in modules if indices[path] is None)
+    names = shortest_suffixes(inside, [path for path in inventory.paths if layer_index(path) in layers])
+    if layers and names is not None and len(names) + len(outside) < shorter_than:
+        target = names + outside
+        yield replace(base, target_modules=target, layers_to_transform=tuple(sorted(layers)))
+
+
+def _fault(candidate: LoraSettings, wanted: Sequence[Site], inventory: Inventory) -> str | None:
+    """Return what is wrong with `candidate` as a way to say `wanted`; None where it means exactly that."""
+    try:
+        adapters = predict(inventory, candidate).adapters
+    except PeftRefusal as refusal:
+        return refusal.reason
+    found = [adapter.site.parameter for adapter in adapters if adapter.site]
+    missing = sorted({site.parameter for site in wanted} - set(found))
+    if missing:
+        return f"{missing[0]} cannot be named"
+    others = sorted(set(found) - {site.parameter for site in wanted})
+    if others:
+        return f"{others[0]} comes with them"
+    return None if len(found) == len(adapters) == len(set(found)) else "a weight would be adapted twice"

@@ -1,0 +1,156 @@
+"""A short regular expression that matches exactly the wanted paths."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["alternatives", "exact_expression", "numbers"]
+
+_Box = tuple[frozenset[str], ...]
+"""Paths that are a product: for each segment, what may stand there."""
+_DIGITS = "0123456789"
+_ATOM = re.compile(r"\\?.|\[[^]]*\]")
+"""What a question mark applies to without brackets."""
+_LEAST_RANGE = 3
+"""Digits in a row from which ``[0-2]`` is shorter than ``[012]``, or no longer and easier to read."""
+_KEPT = 3
+"""Segments beside the last that a loosened expression may name; with more, the whole path is spelled out."""
+
+
+def exact_expression(wanted: Sequence[str], names: Iterable[str]) -> str:
+    """Return an expression that fully matches every path of `wanted` and no other of `names`.
+
+    Paths that differ in one segment only are written as one; of each such group, as few segments are named
+    as tell it from all other names, and the rest is ``.*``. Short, though not proven to be the shortest.
+    """
+    chosen = frozenset(wanted)
+    by_leaf: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_leaf[name.rpartition(".")[2]].append(name)
+    parts = []
+    for box in _boxes(wanted):
+        others = [name for leaf in box[-1] for name in by_leaf[leaf] if name not in chosen]
+        parts.append(
+            next(each for each in _loosened(box) if not any(map(re.compile(each).fullmatch, others)))
+        )
+    return "|".join(dict.fromkeys(parts))
+
+
+def _matches_any(expression: str, names: Iterable[str]) -> bool:
+    return any(map(re.compile(expression).fullmatch, names))
+
+
+def numbers(values: Iterable[int]) -> str:
+    r"""Return an expression for exactly these numbers, such as ``[0-7]`` or ``[12]?\d|3[01]``."""
+    return "|".join(_numerals({str(value) for value in values}))
+
+
+def alternatives(words: Iterable[str]) -> str:
+    """Return an expression for exactly these words, with what they share at both ends written once."""
+    ordered = sorted(set(words), key=_natural)
+    if len(ordered) == 1:
+        return re.escape(ordered[0])
+    if all(map(_is_number, ordered)):
+        text = numbers(map(int, ordered))
+        return f"({text})" if "|" in text else text
+    start = _shared(ordered)
+    rests = [word[len(start) :] for word in ordered]
+    end = _shared([rest[::-1] for rest in rests])[::-1]
+    middles = [rest[: len(rest) - len(end)] for rest in rests]
+    if all(len(middle) == 1 and middle.isalnum() for middle in middles):
+        return f"{re.escape(start)}[{''.join(middles)}]{re.escape(end)}"
+    return f"{re.escape(start)}({'|'.join(map(re.escape, middles))}){re.escape(end)}"
+
+
+def _shared(words: Sequence[str]) -> str:
+    """Return what all `words` start with, up to and with an underscore."""
+    low, high = min(words), max(words)
+    size = next(
+        (place for place, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low)
+    )
+    return low[: low.rfind("_", 0, size) + 1]
+
+
+def _numerals(values: set[str]) -> Iterator[str]:
+    """Yield expressions for sets of numerals: those whose prefixes take the same last digits go together."""
+    last: defaultdict[str, set[str]] = defaultdict(set)
+    for value in values:
+        last[value[:-1]].add(value[-1])
+    groups: defaultdict[str, set[str]] = defaultdict(set)
+    for prefix, digits in last.items():
+        groups["".join(sorted(digits))].add(prefix)
+    for run, prefixes in sorted(groups.items(), key=lambda group: min(map(len, group[1]))):
+        longer = prefixes - {""}
+        start = "|".join(_numerals(longer))
+        optional = bool(longer) and "" in prefixes
+        if "|" in start or (optional and not _ATOM.fullmatch(start)):
+            start = f"({start})"
+        yield f"{start}{'?' if optional else ''}{_digit_class(run)}"
+
+
+def _digit_class(run: str) -> str:
+    if run == _DIGITS:
+        return r"\d"
+    if len(run) == 1:
+        return run
+    return f"[{run[0]}-{run[-1]}]" if len(run) >= _LEAST_RANGE and run in _DIGITS else f"[{run}]"
+
+
+def _boxes(paths: Iterable[str]) -> list[_Box]:
+    """Return `paths` as few products of segments, such as layers x modules."""
+    boxes: list[_Box] = [tuple(frozenset((segment,)) for segment in path.split(".")) for path in paths]
+    while True:
+        merged = boxes
+        for place in range(max(map(len, boxes), default=0) - 1, -1, -1):
+            merged = _merged_at(place, merged)
+        if len(merged) == len(boxes):
+            return boxes
+        boxes = merged
+
+
+def _merged_at(place: int, boxes: Sequence[_Box]) -> list[_Box]:
+    """Return `boxes` with those that differ at `place` only made one."""
+    groups: dict[tuple[_Box, _Box], set[str]] = {}
+    short = []
+    for box in boxes:
+        if place < len(box):
+            groups.setdefault((box[:place], box[place + 1 :]), set()).update(box[place])
+        else:
+            short.append(box)
+    return [*short, *((*before, frozenset(words), *after) for (before, after), words in groups.items())]
+
+
+def _loosened(box: _Box) -> Iterator[str]:
+    """Yield expressions for `box`, from those that name its last segment only to the one that names all."""
+    last = len(box) - 1
+    for size in range(min(_KEPT, last) + 1):
+        yield from sorted((_written(box, (*kept, last)) for kept in combinations(range(last), size)), key=len)
+    yield _written(box, range(last + 1))
+
+
+def _written(box: _Box, kept: Sequence[int]) -> str:
+    """Return the expression that names the segments `kept` and leaves the others open."""
+    text, previous = "", -1
+    for place in kept:
+        if place > previous + 1:
+            text += r".*\." if previous < 0 else r"\..*\."
+        elif previous >= 0:
+            text += r"\."
+        text += alternatives(box[place])
+        previous = place
+    return text
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and word == str(int(word))
+
+
+def _natural(word: str) -> tuple[int, str]:
+    """Order numbers by their value, after other words."""
+    return (int(word), "") if _is_number(word) else (-1, word)
