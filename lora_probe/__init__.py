@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from lora_probe._version import __version__
 
 if TYPE_CHECKING:
+    from lora_probe.budgeting import Budget, budget
     from lora_probe.errors import LoraProbeError
     from lora_probe.graph import Adaptable, Kind, Module, ModuleGraph, Note, Site, Uncovered
     from lora_probe.scanner import scan
 
 __all__ = [
     "Adaptable",
+    "Budget",
     "Kind",
     "LoraProbeError",
     "Module",
@@ -25,10 +27,12 @@ __all__ = [
     "Site",
     "Uncovered",
     "__version__",
+    "budget",
     "scan",
 ]
 
 _HOMES = {
+    **dict.fromkeys(("Budget", "budget"), "lora_probe.budgeting"),
     "LoraProbeError": "lora_probe.errors",
     "scan": "lora_probe.scanner",
     **dict.fromkeys(

@@ -1,32 +1,97 @@
-"""A target set, resolved and spelled for PEFT."""
+"""Which sets a budget is made of, and what PEFT is told for each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from lora_probe.errors import UnknownChoice, UnmatchedTarget
+from lora_probe.peft_rules import LoraSettings
+from lora_probe.targets import emit, parse_targets, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from lora_probe.peft_rules import Inventory
 
-__all__ = ["Choice", "choose", "presets"]
+__all__ = ["LoraOptions", "common_sets", "lora_arguments", "settings_for"]
+
+_COMMON = ("qv", "attention", "ssm", "recurrent", "mlp", "experts", "all-linear")
+"""What people compare first, as far as a model has it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """One target set: as it was asked for, and as PEFT is told."""
+class LoraOptions(TypedDict, total=False):
+    """The fields of :class:`~lora_probe.peft_rules.LoraSettings` that hold for every set of a budget."""
 
-    text: str
-    target_modules: tuple[str, ...] | str | None
-    target_parameters: tuple[str, ...] = ()
-
-
-def choose(inventory: Inventory, text: str) -> Choice:
-    """PROVISIONAL until lora_probe.targets is there."""
-    if text == "all-linear":
-        return Choice(text=text, target_modules=text)
-    return Choice(text=text, target_modules=tuple(text.split(",")))
+    use_dora: bool
+    use_rslora: bool
+    bias: str
+    lora_bias: bool
+    modules_to_save: tuple[str, ...]
+    trainable_token_indices: tuple[int, ...] | Mapping[str, tuple[int, ...]]
+    ensure_weight_tying: bool
+    rank_pattern: Mapping[str, int]
+    task_type: str
 
 
-def presets(inventory: Inventory) -> list[str]:
-    """PROVISIONAL."""
-    return ["q_proj,v_proj", "all-linear"]
+def settings_for(inventory: Inventory, text: str, options: Mapping[str, Any]) -> LoraSettings:
+    """Return what PEFT is told for the set that `text` describes; its rank is left open.
+
+    What PEFT reads itself, such as a list of names, is passed on as it stands; anything else is resolved and
+    emitted.
+
+    Raises:
+        TargetSyntaxError: `text` is no target specification.
+        UnmatchedTarget: a part of it matches nothing.
+        NotExpressible: PEFT has no words for the weights that it selects.
+        PeftRefusal: PEFT would not take the set, or the options.
+        UnknownChoice: there is no such option.
+
+    """
+    settings = _settings(options)
+    spec = parse_targets(text)
+    sites = resolve(inventory, spec)
+    if spec.verbatim:
+        return replace(settings, target_modules=spec.verbatim["target_modules"])
+    return emit(inventory, sites, settings=settings)
+
+
+def lora_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `options` as arguments of `LoraConfig`: JSON types, defaults left out."""
+    arguments = _settings(options).to_lora_config()
+    return {name: value for name, value in arguments.items() if name not in {"r", "lora_alpha"}}
+
+
+def common_sets(inventory: Inventory) -> list[str]:
+    """Return the sets that people compare first, as far as the model has them, no two of them equal.
+
+    Of a model with several towers the language model's are meant, except by all-linear, which is PEFT's.
+    """
+    towers = {site.tower for site in inventory.graph.sites}
+    tower = "text" if "text" in towers and len(towers) > 1 else None
+    found = {frozenset(sites): text for text, sites in _resolved(inventory, tower)}
+    return list(found.values())
+
+
+def _resolved(inventory: Inventory, tower: str | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for text in _COMMON:
+        scoped = _within(tower, text) if tower else text
+        try:
+            yield scoped, tuple(site.parameter for site in resolve(inventory, scoped))
+        except UnmatchedTarget:
+            continue
+
+
+def _settings(options: Mapping[str, Any]) -> LoraSettings:
+    known = LoraOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise UnknownChoice(option="an option", value=name, known=tuple(known))
+    return LoraSettings(**options)
+
+
+def _within(tower: str, text: str) -> str:
+    """Return the roles that `text` names, in one tower."""
+    if text == "qv":
+        return f"{tower}:attention.q+{tower}:attention.v"
+    return text if text == "all-linear" else f"{tower}:{text}"

@@ -104,11 +104,18 @@ class SetCost:
             sites=len(self.prediction.sites),
             target_modules=self.settings.target_modules,
             target_parameters=self.settings.target_parameters,
+            layers_to_transform=self.layers,
             rank_step=self.unit,
             full_rank=self.full_rank,
             fixed_parameters=self._parameters.base,
             parameters_per_step=self._parameters.step,
         )
+
+    @property
+    def layers(self) -> tuple[int, ...] | None:
+        """The layers to which PEFT is told to keep, None for all."""
+        layers = self.settings.layers_to_transform
+        return (layers,) if isinstance(layers, int) else layers
 
     @property
     def full_rank(self) -> int:

@@ -176,14 +176,13 @@ def _biases(prediction: Prediction, inventory: Inventory) -> Iterator[AdapterTen
         left_alone = {name for name in inventory.parameters if copied and name.startswith(copied)}
         # A copied module's original is frozen, and with it a bias elsewhere that is tied to it.
         left_alone |= {tied for name in left_alone if (tied := inventory.parameters[name].tied_to)}
-        trained = {name: size for name, size in inventory.biases.items() if name not in left_alone}
+        trained = [name for name in inventory.biases if name not in left_alone]
     else:
         modules = dict.fromkeys(adapter.module for adapter in prediction.adapters)
-        own = (inventory.parameters.get(f"{module}.bias") for module in modules)
-        trained = {parameter.name: prod(parameter.shape) for parameter in own if parameter}
-    for name, size in trained.items():
-        stored = f"{names.inside(name.rpartition('.')[0])}.bias"
-        yield AdapterTensor(name=stored, shape=(size,), origin=Origin.BIAS, parameter=name)
+        trained = [name for module in modules if (name := f"{module}.bias") in inventory.parameters]
+    for name in trained:
+        stored, shape = f"{names.inside(name.rpartition('.')[0])}.bias", inventory.parameters[name].shape
+        yield AdapterTensor(name=stored, shape=shape, origin=Origin.BIAS, parameter=name)
 
 
 class StoredNames:
@@ -191,6 +190,7 @@ class StoredNames:
 
     def __init__(self, prediction: Prediction) -> None:
         self._adapters = prediction.adapters
+        self._inside: dict[str, str] = {}
         self._rows = {rows.path for rows in prediction.tokens}
         self._attentions = {
             adapter.key
@@ -231,5 +231,7 @@ class StoredNames:
 
     def inside(self, path: str) -> str:
         """Return the name of the module at `path` itself, below all its wrappers."""
-        rows = ".token_adapter.base_layer" if path in self._rows else ""
-        return self.of_module(path) + ".base_layer" * self._wrappers[path] + rows
+        if path not in self._inside:
+            rows = ".token_adapter.base_layer" if path in self._rows else ""
+            self._inside[path] = self.of_module(path) + ".base_layer" * self._wrappers[path] + rows
+        return self._inside[path]

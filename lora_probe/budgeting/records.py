@@ -39,6 +39,7 @@ class TargetSet:
     target_modules: tuple[str, ...] | str | None
     """What to give PEFT: names, a regular expression, or nothing."""
     target_parameters: tuple[str, ...] = ()
+    layers_to_transform: tuple[int, ...] | None = None
     rank_step: int = 1
     """What every rank must be a multiple of: more than 1 only where convolutions have groups."""
     full_rank: int
@@ -70,6 +71,7 @@ class Row:
     """Size of ``adapter_model.safetensors`` as PEFT writes it."""
     target_modules: tuple[str, ...] | str | None
     target_parameters: tuple[str, ...]
+    layers_to_transform: tuple[int, ...] | None = None
     left_over: int | None = None
     """Under a limit: how much of it this rank leaves, in the limit's unit."""
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_probe.budgeting.choice import choose, presets
+from lora_probe.budgeting.choice import common_sets, lora_arguments, settings_for
 from lora_probe.budgeting.cost import SetCost
 from lora_probe.budgeting.file_size import DTYPES
 from lora_probe.budgeting.limits import BYTES, PARAMETERS, Limit, read_bytes, read_count
 from lora_probe.budgeting.observations import observe
-from lora_probe.budgeting.options import settings_for, spelled
 from lora_probe.budgeting.ranks import RANKS, read_ranks, read_set_at_rank
 from lora_probe.budgeting.records import Budget, By, Row, Unfit
 from lora_probe.budgeting.split import split
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from lora_probe.budgeting.options import LoraOptions
+    from lora_probe.budgeting.choice import LoraOptions
     from lora_probe.graph import ModuleGraph
 
 __all__ = ["budget"]
@@ -66,7 +65,7 @@ def budget(
     if by is not None and by not in set(By):
         raise UnknownChoice(option="by", value=by, known=tuple(By))
     inventory = Inventory(graph)
-    texts = presets(inventory) if targets is None else [targets] if isinstance(targets, str) else targets
+    texts = common_sets(inventory) if targets is None else [targets] if isinstance(targets, str) else targets
     costs = {text: _cost(inventory, text, dtype, options) for text in texts}
     limits = _limits(inventory, max_parameters, max_adapter_size, equal_to, dtype=dtype, options=options)
     given = read_ranks(ranks) if ranks is not None else () if limits else RANKS
@@ -91,7 +90,7 @@ def budget(
         model_type=graph.model_type,
         total_parameters=graph.total_parameters,
         dtype=dtype,
-        options=spelled(options),
+        options=lora_arguments(options),
         limit=asked.limit,
         ranks=given,
         sets=tuple(cost.summary(text) for text, cost in costs.items()),
@@ -115,7 +114,7 @@ class _Asked:
 
 
 def _cost(inventory: Inventory, text: str, dtype: str, options: Mapping[str, Any]) -> SetCost:
-    return SetCost(inventory, settings_for(choose(inventory, text), options), dtype=dtype)
+    return SetCost(inventory, settings_for(inventory, text, options), dtype=dtype)
 
 
 def _limits(
@@ -167,6 +166,7 @@ def _rows(text: str, cost: SetCost, asked: _Asked) -> Iterator[Row]:
             adapter_bytes=cost.adapter_bytes(rank),
             target_modules=cost.settings.target_modules,
             target_parameters=cost.settings.target_parameters,
+            layers_to_transform=cost.layers,
             left_over=asked.limit.value - _measure(cost, asked.limit)(rank) if asked.limit else None,
         )
 
