@@ -133,13 +133,11 @@ class Inventory:
         return Names(sorted(self.parameters, key=lambda name: order.get(self.parameters[name].module, -1)))
 
     @cached_property
-    def biases(self) -> Mapping[str, int]:
-        """Elements of each distinct parameter called ``bias``, by full name."""
-        found = {
-            site.bias: site.bias_parameters for site in self.graph.sites if site.bias and site.bias_parameters
-        }
-        found.update({item.parameter: item.parameters for item in self.graph.uncovered if item.parameters})
-        return {name: size for name, size in found.items() if name.rpartition(".")[2] == "bias"}
+    def biases(self) -> tuple[str, ...]:
+        """Full names of the distinct parameters that are called ``bias``."""
+        own = (site.bias for site in self.graph.sites if site.bias and site.bias_parameters)
+        others = (item.parameter for item in self.graph.uncovered if item.parameters)
+        return tuple(name for name in (*own, *others) if name.rpartition(".")[2] == "bias")
 
     @property
     def tied_to_embedding(self) -> tuple[str, ...]:
