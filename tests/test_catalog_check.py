@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from lora_probe import scan
 from lora_probe.catalog import Entry, Evidence, Provenance, PublishedTotal, Scope, check, entries
 from lora_probe.catalog.check import Measured, disagreements, flaws, measure
 
@@ -92,6 +93,18 @@ def test_every_total_is_rebuilt(family: str) -> None:
     """Each entry, built on the meta device, holds the recorded total and is as far from publications."""
     members = [entry for entry in entries() if entry.family == family]
     assert [line for entry in members for line in disagreements(entry, measure(entry))] == []
+
+
+@pytest.mark.census
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_entry_scans_to_its_total(family: str) -> None:
+    """A scan from the catalogue accounts for exactly the recorded parameters of each entry."""
+    members = [entry for entry in entries() if entry.family == family and entry.total_parameters]
+    found = {
+        entry.model_id: scan(entry.model_id, source="catalogue", cache=False).total_parameters
+        for entry in members
+    }
+    assert found == {entry.model_id: entry.total_parameters for entry in members}
 
 
 def test_a_wrong_total_is_reported() -> None:
