@@ -52,8 +52,8 @@ class Adaptable(str, Enum):
 class Site:
     """One place for a low-rank update of y = W x, with W seen as (out_features, in_features).
 
-    `in_features * out_features * experts` is the number of elements of the weight, in whichever order it is
-    stored: an embedding has in = vocabulary and out = width, a convolution in = channels a group x kernel size.
+    `in_features * out_features * experts` is the number of elements of the weight, however it is stored:
+    an embedding has in = vocabulary and out = width, a convolution in = channels a group x kernel size.
     """
 
     path: str
@@ -86,8 +86,9 @@ class Site:
     shape: tuple[int, ...] = ()
     """Shape of the weight as it is stored, logical where packed; empty if unknown. Decides adapter shapes."""
     transposed: bool = False
-    """Whether the module declares (`is_transposed`) its 3-D weights to be stored as (experts, in, out). Without
-    that PEFT reads them as (experts, out, in), whatever the forward pass does."""
+    """Whether the module declares (`is_transposed`) that it stores 3-D weights as (experts, in, out).
+
+    PEFT reads them as (experts, out, in) without that, whatever the forward pass does."""
     module_class: str = ""
     """Class name of the module at `path`; empty where only names and shapes are known."""
     dtype: str | None = None
@@ -134,7 +135,7 @@ class Module:
     bypassed: tuple[str, ...] = ()
     """Names of children that its code never calls but reads the weights of: adapters there never run."""
     partly_bypassed: tuple[str, ...] = ()
-    """Names of children that its code calls on one way and reads the weight of on another, as a fused kernel."""
+    """Names of children that its code calls on one way, while a fused kernel reads their weight on another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,8 +168,10 @@ class ModuleGraph:
     output_embedding: str | None = None
     """Path of the module that ``get_output_embeddings()`` returns; PEFT's all-linear leaves it out."""
     tied_modules: tuple[str, ...] | None = ()
-    """Paths of the modules that the model's class declares to share the input embedding's weight: what PEFT goes
-    by, not what is shared. None where it declares ties but has no input embedding: PEFT then fails."""
+    """Paths of the modules that the model's class declares to share the input embedding's weight.
+
+    PEFT goes by this and not by what is shared. None where the class declares ties but has no input embedding:
+    PEFT then fails."""
     tie_word_embeddings: bool = False
     """What the model's own config says, by which PEFT ties trainable token rows."""
     dtype: str | None = None
