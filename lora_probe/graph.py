@@ -135,7 +135,7 @@ class Module:
     bypassed: tuple[str, ...] = ()
     """Names of children that its code never calls but reads the weights of: adapters there never run."""
     partly_bypassed: tuple[str, ...] = ()
-    """Names of children that its code calls on one way, while a fused kernel reads their weight on another."""
+    """Names of children that its code calls on one way and a fused kernel bypasses on another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,7 +170,7 @@ class ModuleGraph:
     tied_modules: tuple[str, ...] | None = ()
     """Paths of the modules that the model's class declares to share the input embedding's weight.
 
-    PEFT goes by this and not by what is shared. None where the class declares ties but has no input embedding:
+    PEFT goes by this and not by what is shared. None where the class declares ties without an input embedding:
     PEFT then fails."""
     tie_word_embeddings: bool = False
     """What the model's own config says, by which PEFT ties trainable token rows."""
