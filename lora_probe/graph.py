@@ -170,8 +170,8 @@ class ModuleGraph:
     tied_modules: tuple[str, ...] | None = ()
     """Paths of the modules that the model's class declares to share the input embedding's weight.
 
-    PEFT goes by this and not by what is shared. None where the class declares ties without an input embedding:
-    PEFT then fails."""
+    PEFT goes by this and not by what is shared. None where ties are declared without an input embedding: PEFT
+    then fails."""
     tie_word_embeddings: bool = False
     """What the model's own config says, by which PEFT ties trainable token rows."""
     dtype: str | None = None
