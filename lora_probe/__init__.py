@@ -12,29 +12,40 @@ from lora_probe._version import __version__
 
 if TYPE_CHECKING:
     from lora_probe.budgeting import Budget, budget
+    from lora_probe.checks import Finding, Findings, check
     from lora_probe.errors import LoraProbeError
     from lora_probe.graph import Adaptable, Kind, Module, ModuleGraph, Note, Site, Uncovered
     from lora_probe.scanner import scan
+    from lora_probe.targets import TargetSpec, emit, parse_targets, resolve
 
 __all__ = [
     "Adaptable",
     "Budget",
+    "Finding",
+    "Findings",
     "Kind",
     "LoraProbeError",
     "Module",
     "ModuleGraph",
     "Note",
     "Site",
+    "TargetSpec",
     "Uncovered",
     "__version__",
     "budget",
+    "check",
+    "emit",
+    "parse_targets",
+    "resolve",
     "scan",
 ]
 
 _HOMES = {
     **dict.fromkeys(("Budget", "budget"), "lora_probe.budgeting"),
+    **dict.fromkeys(("Finding", "Findings", "check"), "lora_probe.checks"),
     "LoraProbeError": "lora_probe.errors",
     "scan": "lora_probe.scanner",
+    **dict.fromkeys(("TargetSpec", "emit", "parse_targets", "resolve"), "lora_probe.targets"),
     **dict.fromkeys(
         ("Adaptable", "Kind", "Module", "ModuleGraph", "Note", "Site", "Uncovered"), "lora_probe.graph"
     ),

@@ -111,6 +111,16 @@ class Case:
         return any(part.isdigit() for name in self.names for part in name.split("."))
 
     @cached_property
+    def bypassed(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Paths of the modules that are never called, and of those that are not always."""
+        never, not_always = [], []
+        for module in self.graph.modules:
+            start = f"{module.path}." if module.path else ""
+            never += [f"{start}{name}" for name in module.bypassed]
+            not_always += [f"{start}{name}" for name in module.partly_bypassed]
+        return frozenset(never), frozenset(not_always)
+
+    @cached_property
     def audit(self) -> Audit | None:
         """How the adapter on disk fits the model; None where none is given."""
         return None if self.adapter is None else audit(self.adapter, self.inventory)

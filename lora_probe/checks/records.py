@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from lora_probe.peft_rules import LoraSettings
+
 __all__ = ["Finding", "Findings", "Severity"]
 
 
@@ -66,6 +68,8 @@ class Findings:
     """Elements that will be trained; 0 where PEFT refuses."""
     total_parameters: int
     """Elements of the model itself."""
+    settings: LoraSettings
+    """What was handed to PEFT, field by field."""
     findings: tuple[Finding, ...]
 
     def __iter__(self) -> Iterator[Finding]:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["new_names", "rewritten_pattern"]
 
+_LAST_CHOICE = re.compile(r"(.*\.)\((?:\?:)?(\w+(?:\|\w+)*)\)\$?")
+"""An expression that ends with a choice of names, ``(query|value)``."""
+_NAME_AT_END = re.compile(r"\w+$")
+
 
 def new_names(graph: ModuleGraph, name: str) -> tuple[str, ...]:
     """Return the entries of `target_modules` that mean today what `name` meant; empty if not renamed."""
@@ -35,15 +39,34 @@ def new_names(graph: ModuleGraph, name: str) -> tuple[str, ...]:
 def rewritten_pattern(graph: ModuleGraph, pattern: str) -> str | None:
     """Return the regular expression `pattern` with renamed parts renamed, if that matches something."""
     paths = _adaptable_paths(graph)
-    changed = pattern
-    for old, news in sorted(_renames_of(graph), key=lambda pair: -len(pair[0])):
-        changed = _replaced(changed, old, news[0])
-        leaf, new_leaf = old.rpartition(".")[2], news[0].rpartition(".")[2]
-        if leaf != new_leaf:
-            changed = _replaced(changed, leaf, new_leaf)
-        if changed != pattern and _matches(changed, paths):
-            return changed
-    return None
+    pairs = sorted(_renames_of(graph), key=lambda pair: -len(pair[0]))
+    segments = {segment for module in graph.modules for segment in module.path.split(".")}
+    alternatives = _LAST_CHOICE.fullmatch(pattern)
+    parts = [f"{alternatives[1]}{name}" for name in alternatives[2].split("|")] if alternatives else [pattern]
+    found = [_rewritten(part, pairs, segments, paths) for part in parts]
+    if None in found:
+        return None
+    changed = list(dict.fromkeys(each for each in found if each is not None))
+    if len(changed) == 1:
+        return changed[0]
+    starts = {_NAME_AT_END.sub("", each) for each in changed}
+    if len(starts) > 1:
+        return f"({'|'.join(changed)})"
+    start = starts.pop()
+    return f"{start}({'|'.join(each.removeprefix(start) for each in changed)})"
+
+
+def _rewritten(
+    pattern: str, pairs: Sequence[tuple[str, Sequence[str]]], segments: set[str], paths: Sequence[str]
+) -> str | None:
+    """Return `pattern` with whole names replaced, or else with last segments that the model does not have."""
+    whole = loose = pattern
+    for old, news in pairs:
+        whole = _replaced(whole, old, news[0])
+    for old, news in pairs:
+        if (leaf := old.rpartition(".")[2]) not in segments:
+            loose = _replaced(loose, leaf, news[0].rpartition(".")[2])
+    return next((each for each in (whole, loose) if each != pattern and _matches(each, paths)), None)
 
 
 def _renames_of(graph: ModuleGraph) -> Iterator[tuple[str, Sequence[str]]]:
@@ -80,9 +103,9 @@ def _shortest(new: str, paths: Sequence[str]) -> str:
 
 def _replaced(text: str, old: str, new: str) -> str:
     """Replace `old`, as a whole name, in both of the ways in which an expression writes its dots."""
-    for before, after in ((re.escape(old), re.escape(new)), (old, new)):
-        text = re.sub(rf"(?<!\w){re.escape(before)}(?!\w)", after.replace("\\", r"\\"), text)
-    return text
+    either = f"{re.escape(re.escape(old))}|{re.escape(old)}"
+    written = re.escape(new) if "\\." in text else new
+    return re.sub(rf"(?<!\w)({either})(?!\w)", lambda _match: written, text)
 
 
 def _matches(pattern: str, paths: Sequence[str]) -> bool:

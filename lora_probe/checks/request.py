@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lora_probe.checks.peft_config import HIGHEST_RANK, settings_from_config
 from lora_probe.errors import BadRank, BadTargets, TargetSyntaxError
 from lora_probe.peft_rules import LoraSettings
-from lora_probe.targets import TargetSpec, parse_targets, resolve
-from lora_probe.targets.emission import emit
+from lora_probe.targets import TargetSpec, emit, parse_targets, resolve
+from lora_probe.targets.spec import Role
 
 if TYPE_CHECKING:
     from lora_probe.graph import ModuleGraph
@@ -97,12 +97,13 @@ def _from_text(text: str, graph: ModuleGraph, given: Mapping[str, Any]) -> Reque
 
 
 def _chooses_tower(spec: TargetSpec) -> bool:
-    return any(
-        _chooses_tower(term.selector)
-        if isinstance(term.selector, TargetSpec)
-        else getattr(term.selector, "tower", None)
-        for term in spec.terms
-    )
+    for term in spec.terms:
+        selector = term.selector
+        if isinstance(selector, TargetSpec) and _chooses_tower(selector):
+            return True
+        if isinstance(selector, Role) and selector.tower is not None:
+            return True
+    return False
 
 
 def _json(text: str) -> object:

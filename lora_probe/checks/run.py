@@ -76,6 +76,7 @@ def check(
         matched=len(case.adapters),
         trainable_parameters=case.trainable_parameters,
         total_parameters=graph.total_parameters,
+        settings=request.settings,
         findings=tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity))),
     )
 

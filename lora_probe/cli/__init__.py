@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from lora_probe._version import __version__
+from lora_probe.cli.check import check
 from lora_probe.cli.models import models
 from lora_probe.cli.scan import scan
 from lora_probe.errors import LoraProbeError
@@ -41,6 +42,7 @@ def lora_probe() -> None:
 
 
 lora_probe.add_command(scan)
+lora_probe.add_command(check)
 lora_probe.add_command(models)
 
 

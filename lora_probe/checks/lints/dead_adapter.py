@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lora_probe.checks.near import quoted
 from lora_probe.checks.records import Severity
 from lora_probe.checks.rule import Hit, Rule
 
@@ -14,13 +15,16 @@ if TYPE_CHECKING:
 
 
 def _examine(case: Case) -> Iterator[Hit]:
-    dead, partly = _bypassed(case)
+    dead, partly = case.bypassed
     if case.refusal and case.refusal.rule == "mamba-module":
+        names = {path.rpartition(".")[2] for path in case.refusal.where}
+        refused = [path for path in case.targeted if path.rpartition(".")[2] in names]
         yield Hit(
             message=f"PEFT refuses this: {case.refusal.reason}",
-            paths=case.refusal.where,
-            fix=_without(case, list(case.refusal.where)),
+            paths=tuple(refused),
+            fix=_without(case, refused),
         )
+        return
     # An attention that is adapted as a whole takes its out_proj with it, by adding the product to the weight.
     alive = {adapter.module for adapter in case.adapters if adapter.key != adapter.module}
     hit = [path for path in case.targeted if path in dead and path not in alive]
@@ -42,28 +46,19 @@ def _examine(case: Case) -> Iterator[Hit]:
         )
 
 
-def _bypassed(case: Case) -> tuple[set[str], set[str]]:
-    """Return the paths that are never called, and those that are not always."""
-    dead: set[str] = set()
-    partly: set[str] = set()
-    for module in case.graph.modules:
-        start = f"{module.path}." if module.path else ""
-        dead.update(f"{start}{name}" for name in module.bypassed)
-        partly.update(f"{start}{name}" for name in module.partly_bypassed)
-    return dead, partly
-
-
 def _parents(case: Case, paths: list[str]) -> str:
     classes = case.inventory.classes
     return " and ".join(dict.fromkeys(classes.get(path.rpartition(".")[0], "") for path in paths))
 
 
 def _without(case: Case, paths: list[str]) -> str:
+    if set(paths) == set(case.targeted):
+        return "name other layers"
     names = dict.fromkeys(path.rpartition(".")[2] for path in paths)
     if len(names) < len(case.names) and names.keys() <= set(case.names):
         return f"leave out {', '.join(map(repr, names))}"
     ends = dict.fromkeys(".".join(path.split(".")[-2:]) for path in paths)
-    return f"add exclude_modules=[{', '.join(repr(end) for end in ends)}]"
+    return f"add exclude_modules=[{quoted(ends)}]"
 
 
 RULE = Rule(

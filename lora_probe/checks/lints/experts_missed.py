@@ -8,6 +8,7 @@ from lora_probe.checks.near import parameter_names, quoted
 from lora_probe.checks.records import Severity
 from lora_probe.checks.rule import Hit, Rule
 from lora_probe.graph import Adaptable
+from lora_probe.peft_rules.tables import renamed_experts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +33,8 @@ def asks_for_experts(case: Case) -> bool:
 
 
 def _examine(case: Case) -> Iterator[Hit]:
-    if case.refusal and case.refusal.rule == "half-fused":
-        return
+    if case.prediction is None and renamed_experts(case.graph.model_type):
+        return  # PEFT would have reached them, had it not refused for another reason
     experts = [
         site
         for site in case.graph.sites

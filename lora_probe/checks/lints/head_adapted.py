@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lora_probe.checks.records import Severity
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lora_probe.checks.case import Case
+
+_NEW_HEAD = re.compile(r"Classification|QuestionAnswering|MultipleChoice")
+"""Parts of the names of classes whose head no pretrained checkpoint holds."""
 
 
 def _examine(case: Case) -> Iterator[Hit]:
@@ -24,7 +28,7 @@ def _examine(case: Case) -> Iterator[Hit]:
     named = {
         adapter.module for adapter in heads if any(_names(entry, adapter.module) for entry in case.names)
     }
-    new = [adapter.module for adapter in heads if adapter.module != case.graph.output_embedding]
+    new = _NEW_HEAD.search(case.graph.architecture) is not None
     size = sum(adapter.site.lora_parameters(adapter.rank) for adapter in heads if adapter.site)
     names = ", ".join(dict.fromkeys(adapter.module.rpartition(".")[2] for adapter in heads))
     yield Hit(

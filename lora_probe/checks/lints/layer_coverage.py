@@ -41,7 +41,10 @@ def _examine(case: Case) -> Iterator[Hit]:
             for site in case.graph.sites
             if site.tower == tower and site.layer in holes and site.adaptable is not None
         ]
-        names = tuple(dict.fromkeys(site.name for site in left if _is_usual(site)))
+        unsafe = case.bypassed[0] | case.bypassed[1]
+        names = tuple(
+            dict.fromkeys(site.name for site in left if _is_usual(site) and site.path not in unsafe)
+        )
         yield Hit(
             severity=Severity.WARNING if share < _HALF else Severity.INFO,
             message=f"{len(reached)} of {len(layers[tower])} layers of the {tower} tower ({share:.0%}) get "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from lora_probe.checks.records import Severity
@@ -25,26 +27,25 @@ def _examine(case: Case) -> Iterator[Hit]:
     if not main or not others or case.request.chooses_tower:
         return
     counts = ", ".join(f"{towers[tower]} in {tower}" for tower in (*main, *others))
+    hit = [site.path for site in case.sites if site.tower in others]
+    roots = "|".join(map(re.escape, _roots(case, hit, main)))
     yield Hit(
         message=f"the targets hit several towers: {counts}",
-        paths=tuple(site.path for site in case.sites if site.tower in others),
-        fix=f"exclude {' and '.join(map(repr, _roots(case, others)))} with exclude_modules, by an expression "
-        "that ends with .*, or choose the tower in the targets",
+        paths=tuple(hit),
+        fix=f'add exclude_modules="({roots})(\\..*)?", or choose the tower: {main[0]}:attention',
     )
 
 
-def _roots(case: Case, towers: list[str]) -> list[str]:
-    """Return the paths under which all sites of each tower stand and no site of any other."""
-    found = []
-    for tower in towers:
-        inside = [site.path.split(".") for site in case.graph.sites if site.tower == tower]
-        shared = []
-        for level in zip(*inside, strict=False):
-            if len(set(level)) > 1:
-                break
-            shared.append(level[0])
-        found.append(".".join(shared) or tower)
-    return found
+def _roots(case: Case, paths: list[str], main: list[str]) -> list[str]:
+    """Return the shortest beginnings of `paths` under which nothing of the main towers stands."""
+    inside = {start for site in case.graph.sites if site.tower in main for start in _beginnings(site.path)}
+    found = (next(start for start in _beginnings(path) if start not in inside) for path in paths)
+    return list(dict.fromkeys(found))
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """Yield the first segment of `path`, the first two, and so on."""
+    return accumulate(path.split("."), lambda start, segment: f"{start}.{segment}")
 
 
 RULE = Rule(

@@ -1,0 +1,165 @@
+"""``lora-probe check``: what PEFT will really do with a target set, and what servers make of the result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lora_probe.checks import Findings
+    from lora_probe.checks.dry_run import DryRun
+
+__all__ = ["check"]
+
+EXAMPLES = """\b
+Examples:
+  lora-probe check Qwen/Qwen3-30B-A3B --targets q_proj,v_proj,gate_proj,up_proj,down_proj
+  lora-probe check google/gemma-3-4b-it --targets '.*language_model.*\\.(q|v)_proj' --serve vllm
+  lora-probe check meta-llama/Llama-3.1-8B --adapter ./my-adapter --serve vllm,llama.cpp --strict
+  lora-probe check openai/gpt-oss-20b --targets all-linear --dry-run-peft
+  lora-probe check --explain experts-missed
+"""
+FINDINGS = 1
+"""Exit code with --strict where a finding is an error."""
+SOURCES = ("folder", "config", "cache", "catalogue", "hub")
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("model", required=False)
+@click.option(
+    "--targets", help="What you would hand to PEFT: names with commas, a regular expression, or roles."
+)
+@click.option("-r", "--rank", type=int, default=16, show_default=True, help="Rank of the LoRA.")
+@click.option("--alpha", type=float, help="lora_alpha.  [default: the rank]")
+@click.option("--dropout", type=float, default=0.0, help="lora_dropout.  [default: 0]")
+@click.option("--dora", is_flag=True, help="use_dora.")
+@click.option("--rslora", is_flag=True, help="use_rslora.")
+@click.option("--bias", type=click.Choice(["none", "all", "lora_only"]), default="none", help="bias.")
+@click.option("--target-parameters", help="Names of parameters with commas between them: fused experts.")
+@click.option("--modules-to-save", help="Names with commas between them.")
+@click.option("--exclude-modules", help="A regular expression, or names with commas between them.")
+@click.option("--task-type", help="task_type, such as CAUSAL_LM or SEQ_CLS.")
+@click.option("--adapter", type=click.Path(), help="Folder of a trained adapter to compare with the model.")
+@click.option("--serve", help="Engines, with commas: vllm, sglang, llama.cpp, tgi, lorax.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if there is an error among the findings.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON document.")
+@click.option("--dry-run-peft", is_flag=True, help="Let PEFT itself inject, on the meta device, and compare.")
+@click.option("--explain", metavar="RULE", help="Print what a rule is about, and end.")
+@click.option("--rules", "list_rules", is_flag=True, help="List all rules, and end.")
+@click.option("--source", type=click.Choice(SOURCES), help="Look only there.  [default: each in this order]")
+@click.option("--revision", help="Branch, tag or commit of a hub repository.")
+@click.option("--token", help="Token for gated repositories; better set HF_TOKEN or run hf auth login.")
+@click.option("--trust-remote-code", is_flag=True, help="Let code from the model's repository run.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of earlier scans.")
+def check(
+    *,
+    model: str | None,
+    targets: str | None,
+    rank: int,
+    adapter: str | None,
+    serve: str | None,
+    strict: bool,
+    as_json: bool,
+    dry_run_peft: bool,
+    explain: str | None,
+    list_rules: bool,
+    **options: Any,
+) -> int:
+    """Say what PEFT will really do with --targets on MODEL: matched, dropped, dead, or refused.
+
+    Nothing is trained and no weights are loaded. With --adapter alone, the adapter's own config says what the
+    targets are.
+    """
+    from lora_probe.checks import check as check_targets
+    from lora_probe.cli.output import STDOUT, waiting, write_text
+    from lora_probe.scanner import scan
+    from lora_probe.text import printable
+
+    if explain or list_rules:
+        write_text(STDOUT, _explanation(explain))
+        return 0
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    if targets is None and adapter is None:
+        raise click.UsageError("give --targets, or --adapter to check the targets of a trained adapter")
+    where = {name: options.pop(name) for name in ("source", "revision", "token", "trust_remote_code")}
+    use_cache = not options.pop("no_cache")
+    with waiting(f"Scanning {printable(model)}"):
+        graph = scan(model, **where, cache=use_cache)
+    findings = check_targets(
+        graph,
+        targets,
+        rank=rank,
+        adapter=adapter,
+        serve=serve.split(",") if serve else (),
+        **(_settings(options) if targets is not None else {}),
+    )
+    run = None
+    if dry_run_peft:
+        with waiting("Injecting with PEFT"):
+            run = _dry_run(model, findings, where)
+    _show(findings, run, as_json=as_json)
+    return FINDINGS if strict and findings.errors else 0
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options as fields of `LoraSettings`; what was left out keeps its default."""
+    given: dict[str, Any] = {
+        "dropout": options["dropout"],
+        "use_dora": options["dora"],
+        "use_rslora": options["rslora"],
+        "bias": options["bias"],
+        "target_parameters": _names(options["target_parameters"]),
+        "modules_to_save": _names(options["modules_to_save"]),
+        "task_type": options["task_type"],
+    }
+    if options["alpha"] is not None:
+        given["alpha"] = options["alpha"]
+    if (excluded := options["exclude_modules"]) is not None:
+        plain = all(character.isalnum() or character in "_., " for character in excluded)
+        given["exclude_modules"] = _names(excluded) if plain else excluded
+    return given
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+
+
+def _explanation(rule: str | None) -> str:
+    from lora_probe.checks import explain, rules
+
+    if rule:
+        return explain(rule)
+    width = max(map(len, rules()))
+    return "\n".join(f"{name:{width}}  {each.severity:7}  {each.happens}" for name, each in rules().items())
+
+
+def _dry_run(model: str, findings: Findings, where: dict[str, Any]) -> DryRun:
+    from lora_probe.checks.dry_run import dry_run
+    from lora_probe.source import locate
+    from lora_probe.source.build import build
+
+    trust_remote_code = where["trust_remote_code"]
+    located = locate(model, **{name: where[name] for name in ("source", "revision", "token")})
+    built = build(located, trust_remote_code=trust_remote_code, token=where["token"])
+    return dry_run(built.module, findings.settings)
+
+
+def _show(findings: Findings, run: DryRun | None, *, as_json: bool) -> None:
+    from lora_probe.cli.output import STDOUT, print_renderable, write_text
+
+    if as_json:
+        import json
+
+        document = findings.to_dict()
+        if run is not None:
+            document["dry_run"] = run.to_dict()
+        write_text(STDOUT, json.dumps(document, indent=2))
+        return
+    from lora_probe.report.check_table import DryRunTable, FindingsList
+
+    print_renderable(FindingsList(findings))
+    if run is not None:
+        click.echo()
+        print_renderable(DryRunTable(run))
