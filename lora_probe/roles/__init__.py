@@ -1,40 +1,29 @@
 """Roles: which tower, block and part a weight plays, told from where it stands.
 
-Pure: the rules look at module paths, class names and shapes, never at tensors.
+Pure: the rules look at module paths, class names and shapes, never at tensors. The words are in
+:mod:`lora_probe.roles.vocabulary`; the rules in `towers`, `blocks` and `parts`, each with its reason.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from lora_probe.roles.blocks import assign_blocks
-from lora_probe.roles.parts import part_of
+from lora_probe.roles.decide import Decision, decide
 from lora_probe.roles.place import Place, Role
-from lora_probe.roles.towers import assign_towers
-from lora_probe.roles.tree import grow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Place", "Role", "assign_roles"]
-
-_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+__all__ = ["Decision", "Place", "Role", "assign_roles", "explain_roles"]
 
 
 def assign_roles(places: Sequence[Place], *, model_type: str, architecture: str) -> list[Role]:
     """Return the role of each place, in order; all places of one model are given at once."""
-    if not places:
-        return []
-    root, leaves = grow(places)
-    assign_towers(root, model_type=model_type, architecture=architecture)
-    assign_blocks(root)
     return [
-        Role(tower=leaf.tower, block=leaf.block, part=part_of(leaf), layer=_layer(place.path))
-        for leaf, place in zip(leaves, places, strict=True)
+        decision.role for decision in explain_roles(places, model_type=model_type, architecture=architecture)
     ]
 
 
-def _layer(path: str) -> int | None:
-    found = _LAYER.search(path)
-    return int(found[1]) if found else None
+def explain_roles(places: Sequence[Place], *, model_type: str, architecture: str) -> list[Decision]:
+    """Return the role of each place together with the names of the rules that decided it."""
+    return decide(places, model_type=model_type, architecture=architecture)

@@ -1,58 +1,59 @@
-"""One rule: what it looks for, the word it says, and why."""
+"""One rule of a table: what it looks for, the word it says, and why."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from lora_probe.roles.tree import Node
 
-__all__ = ["Rule", "first_match"]
+__all__ = ["Rule", "Table", "together"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Rule:
-    """An `if` of a rule table: any one of the clues, all of the conditions.
+    """One `if` of a table: at least one of the clues, and all of the conditions.
 
-    The clues are `named`, `classed`, `holding` and `any_of`; a rule without a clue always applies.
+    Clues are `named`, `classed` and `holding`; a rule without any applies wherever its conditions hold. All
+    patterns match from end to end: a name is lower case, a class has lost the words of the enclosing class.
     """
 
     name: str
-    """Stable short name, as ``explain`` shows it."""
+    """Stable short name, as an explanation shows it."""
     word: str
     """What the rule answers."""
     reason: str
     """Why the clue proves the word."""
     named: str = ""
-    """Clue: the node's lower-case name matches this pattern from end to end."""
+    """Clue: pattern of the node's name."""
     classed: str = ""
-    """Clue: the node's class name contains this pattern."""
+    """Clue: pattern of the node's class."""
     holding: Sequence[frozenset[str]] = ()
-    """Clue: the node's children play all the parts of one of these sets."""
+    """Clue: the node's children have all the names of one of these sets."""
     inside: frozenset[str] = frozenset()
-    """Condition: the word decided for the parent is one of these; empty allows any."""
+    """Condition: the word decided above is one of these; empty allows any."""
     outside: frozenset[str] = frozenset()
-    """Condition: the word decided for the parent is none of these."""
+    """Condition: the word decided above is none of these."""
     beside: str = ""
-    """Condition: a sibling's name matches this pattern from end to end."""
+    """Condition: pattern of the name of a child of the same parent, other than the node's own."""
     apart: str = ""
-    """Condition: no sibling's name matches this pattern."""
-    parent: str = ""
-    """Condition: the parent's name matches this pattern from end to end."""
-    with_children: str = ""
-    """Condition: a child's name matches this pattern from end to end."""
-    not_classed: str = ""
-    """Condition: the class name does not contain this pattern."""
-    kinds: frozenset[str] = field(default=frozenset())
-    """Condition: the node's own weight is of one of these kinds."""
+    """Condition: no other child of the same parent has a name of this pattern."""
+    under: str = ""
+    """Condition: pattern of the parent's name, list indices left out."""
+    unless_classed: str = ""
+    """Condition: the class does not match this pattern."""
+    unless_named: str = ""
+    """Condition: the name does not match this pattern."""
+    where: Callable[[Node], bool] | None = None
+    """Condition: any other fact of the node's signature."""
 
     def applies(self, node: Node, above: str) -> bool:
-        """Tell whether the rule speaks about `node`, whose parent was given the word `above`."""
+        """Tell whether the rule speaks about `node`, where `above` was decided for its parent."""
         if (self.inside and above not in self.inside) or above in self.outside:
             return False
         return self._has_clue(node) and self._has_conditions(node)
@@ -61,32 +62,45 @@ class Rule:
         if not (self.named or self.classed or self.holding):
             return True
         return (
-            bool(self.named and _whole(self.named, node.name))
-            or bool(self.classed and _within(self.classed, node.class_name))
-            or any(parts <= node.child_parts for parts in self.holding)
+            bool(self.named and _matches(self.named, node.name))
+            or bool(self.classed and _matches(self.classed, node.own_class))
+            or any(names <= node.child_names for names in self.holding)
         )
 
     def _has_conditions(self, node: Node) -> bool:
-        return (
-            (not self.beside or any(_whole(self.beside, name) for name in node.siblings))
-            and not (self.apart and any(_whole(self.apart, name) for name in node.siblings))
-            and (not self.parent or _whole(self.parent, node.parent_name))
-            and (not self.with_children or any(_whole(self.with_children, name) for name in node.child_names))
-            and not (self.not_classed and _within(self.not_classed, node.class_name))
-            and (not self.kinds or node.kind in self.kinds)
+        return not (
+            (self.beside and not self._is_beside(self.beside, node))
+            or (self.apart and self._is_beside(self.apart, node))
+            or (self.under and not _matches(self.under, node.parent_name))
+            or (self.unless_classed and _matches(self.unless_classed, node.own_class))
+            or (self.unless_named and _matches(self.unless_named, node.name))
+            or (self.where is not None and not self.where(node))
         )
 
+    @staticmethod
+    def _is_beside(pattern: str, node: Node) -> bool:
+        return any(name != node.name and _matches(pattern, name) for name in node.siblings)
 
-def first_match(rules: Sequence[Rule], node: Node, above: str) -> Rule | None:
-    """Return the first of `rules` that applies."""
-    return next((rule for rule in rules if rule.applies(node, above)), None)
+
+class Table:
+    """Rules in order: the first that applies decides."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+
+    def first(self, node: Node, above: str, seen: dict[object, Rule | None]) -> Rule | None:
+        """Return the rule that decides about `node`; answers are kept in `seen`, for one model."""
+        key = (node.signature(), above)
+        if key not in seen:
+            seen[key] = next((rule for rule in self.rules if rule.applies(node, above)), None)
+        return seen[key]
+
+
+def together(*sets: str) -> tuple[frozenset[str], ...]:
+    """Return the sets of names, each given as one text with spaces between the names."""
+    return tuple(frozenset(names.split()) for names in sets)
 
 
 @lru_cache(maxsize=65536)
-def _whole(pattern: str, text: str) -> bool:
+def _matches(pattern: str, text: str) -> bool:
     return re.fullmatch(pattern, text) is not None
-
-
-@lru_cache(maxsize=65536)
-def _within(pattern: str, text: str) -> bool:
-    return re.search(pattern, text) is not None

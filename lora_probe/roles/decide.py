@@ -1,0 +1,162 @@
+"""From places to roles: grow the tree, walk it through the tables, and keep which rule decided."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lora_probe.roles.blocks import MODULES, WEIGHTS
+from lora_probe.roles.parts import Member, Unit
+from lora_probe.roles.place import Role
+from lora_probe.roles.projections import first_part
+from lora_probe.roles.towers import assign_towers
+from lora_probe.roles.tree import INDEX, grow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lora_probe.roles.parts import PartRule
+    from lora_probe.roles.place import Place
+    from lora_probe.roles.rule import Rule
+    from lora_probe.roles.tree import Node
+
+__all__ = ["Decision", "decide"]
+
+_TECHNICAL = frozenset({"base_layer", "original_module"})
+"""Modules that PEFT puts around a weight; they never say what it is for."""
+_SHELLS = frozenset({"linear", "conv", "convolution", "proj", "projection", "weight"})
+"""Names of the only child of a module that does something around one matrix, such as clipping its output."""
+_AROUND = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """A role, and the names of the rules that decided each of its words."""
+
+    role: Role
+    tower: str
+    block: str
+    part: str
+
+
+def decide(places: Sequence[Place], *, model_type: str, architecture: str) -> list[Decision]:
+    """Return the decision about each place, in order; linear in their number."""
+    root, leaves = grow(places)
+    assign_towers(root, names=f"{model_type} {architecture}")
+    _assign_blocks(root)
+    parts = _assign_parts(leaves, places)
+    return [
+        Decision(
+            role=Role(tower=leaf.tower, block=leaf.block, part=part, layer=layer_of(place.path)),
+            tower=leaf.tower_rule,
+            block=leaf.block_rule,
+            part=rule,
+        )
+        for place, leaf, (part, rule) in zip(places, leaves, parts, strict=True)
+    ]
+
+
+_NUMBERED = re.compile(r"(?:^|\.)(\d+)\.")
+
+
+def layer_of(path: str) -> int | None:
+    """Return the first number in `path` that has something below it, None if there is none.
+
+    This is how PEFT reads `layers_to_transform`, except that PEFT cannot see a list at the root (`h.0.attn`).
+    """
+    found = _NUMBERED.search(path)
+    return int(found[1]) if found else None
+
+
+def _assign_blocks(root: Node) -> None:
+    modules: dict[object, Rule | None] = {}
+    weights: dict[object, Rule | None] = {}
+    for node in root.walk():
+        if node.parent is None:
+            continue
+        above = node.parent.block
+        rule = MODULES.first(node, above, modules)
+        if rule is None:
+            node.block, node.block_rule = above, node.parent.block_rule
+            is_entry = node.name == INDEX and node.children  # such as one of many experts
+            node.unit = node.parent.unit if above and not is_entry else node
+        else:
+            node.block, node.block_rule = rule.word, rule.name
+            # A single weight that says what it is belongs together with the others of its layer.
+            node.unit = node.parent if node.place is not None else node
+        if node.place is not None:
+            _settle(node, node.place, weights)
+
+
+def _settle(leaf: Node, place: Place, seen: dict[object, Rule | None]) -> None:
+    if place.is_output_embedding and leaf.kind != "embedding":
+        leaf.block, leaf.block_rule = "head", "output-embedding"
+        return
+    rule = WEIGHTS.first(leaf, leaf.block, seen)
+    if rule is not None:
+        leaf.block, leaf.block_rule = rule.word, rule.name
+        leaf.unit = leaf.parent or leaf
+    elif not leaf.block:
+        leaf.block, leaf.block_rule = "other", "no-rule"
+        leaf.unit = leaf.parent or leaf
+
+
+def _assign_parts(leaves: Sequence[Node], places: Sequence[Place]) -> list[tuple[str, str]]:
+    """Return part and rule of each leaf; units that look alike are decided once."""
+    units: dict[tuple[int, str], list[int]] = {}
+    for position, leaf in enumerate(leaves):
+        units.setdefault((id(leaf.unit), leaf.block), []).append(position)
+    answers: list[tuple[str, str]] = [("", "")] * len(leaves)
+    seen: dict[object, list[PartRule | None]] = {}
+    for (_, block), positions in units.items():
+        members = tuple(_member(leaves[position], places[position]) for position in positions)
+        rules = seen.get((block, members))
+        if rules is None:
+            unit = Unit(members)
+            rules = seen[block, members] = [first_part(block, member, unit) for member in members]
+        for position, rule in zip(positions, rules, strict=True):
+            answers[position] = (rule.part, rule.name) if rule else (_own_name(leaves[position]), "own-name")
+    return answers
+
+
+def _member(leaf: Node, place: Place) -> Member:
+    node = _without(leaf, _SHELLS)
+    above: list[str] = []
+    around = node.parent
+    while around is not None and len(above) < _AROUND:
+        if around.name != INDEX:
+            above.append(around.name)
+        around = around.parent
+    return Member(
+        name=above[0] if node.name == INDEX and above else node.name,
+        above=tuple(above),
+        kind=leaf.kind,
+        in_features=place.in_features,
+        out_features=place.out_features,
+        is_input=place.is_input_embedding,
+        is_output=place.is_output_embedding,
+    )
+
+
+def _own_name(leaf: Node) -> str:
+    node = _without(leaf, frozenset())
+    while node.name == INDEX and node.parent is not None:
+        node = node.parent
+    return node.label
+
+
+def _without(node: Node, shells: frozenset[str]) -> Node:
+    """Return the node that says what `node` is for, without technical modules and `shells` around it."""
+    parent = node.parent
+    while (
+        parent is not None
+        and parent.name
+        and (
+            node.name in _TECHNICAL
+            or parent.name == "modules_to_save"
+            or (node.name in shells and len(parent.children) == 1 and parent.name != INDEX)
+        )
+    ):
+        node, parent = parent, parent.parent
+    return node

@@ -1,0 +1,119 @@
+"""What a model is about as a whole: the tower of everything that stands outside of every named tower."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import isqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lora_probe.roles.tree import Node
+
+__all__ = ["own_modality"]
+
+_MODALITIES = ("text", "vision", "audio", "time_series", "action", "protein")
+_WORDS = (
+    ("time_series", r"Time[Ss](eries|Fm)|PatchTS"),
+    ("audio", r"Audio|Speech|Voice|Wav|Codec|Hubert|Sound|A[Ss][Rr]|Whisper|Vocoder|Conformer|TTS"),
+    ("vision", r"Vision|Image|Video|Vi[Tt]|Pix|Depth|Segm|Detr|Detect"),
+    ("text", r"CausalLM|LMHead|Text|Bert|MaskedLM"),
+)
+"""Words of class names that name a modality, where the weights themselves leave it open."""
+_COLORS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    towers: frozenset[str]
+    """Towers that the module tree names."""
+    outside: Sequence[Node]
+    """Leaves that belong to none of them, in the model's order."""
+    names: str
+    """Model type, architecture and class of the root."""
+
+
+def own_modality(root: Node, *, names: str) -> tuple[str, str]:
+    """Return the tower of what stands outside of every tower, and the name of the evidence that decided."""
+    leaves = [node for node in root.walk() if node.place is not None]
+    facts = _Facts(
+        towers=frozenset(node.tower for node in leaves),
+        outside=[node for node in leaves if not node.tower],
+        names=f"{names} {root.class_name}",
+    )
+    for name, look in _EVIDENCE:
+        if tower := look(facts):
+            return tower, name
+    return "model", "no-evidence"
+
+
+def _beside_encoder_and_decoder(facts: _Facts) -> str:
+    return "decoder" if "decoder" in facts.towers and "text" not in facts.towers else ""
+
+
+def _reads_actions(facts: _Facts) -> str:
+    return "action" if "action" in facts.towers and "text" not in facts.towers else ""
+
+
+def _named_for_images(facts: _Facts) -> str:
+    """Tell an image model that reads its pixels as tokens."""
+    named = "Image" in facts.names and "Text" not in facts.names
+    return "vision" if named and "text" not in facts.towers else ""
+
+
+def _reads_tokens(facts: _Facts) -> str:
+    reads = any("tokens" in node.senses for node in facts.outside)
+    return "text" if reads or "text" in facts.towers else ""
+
+
+def _only_modality(facts: _Facts) -> str:
+    known = [tower for tower in _MODALITIES if tower in facts.towers]
+    return known[0] if len(known) == 1 else ""
+
+
+def _first_weights(facts: _Facts) -> str:
+    return next(filter(None, map(_reads, facts.outside)), "")
+
+
+def _named_for_input(facts: _Facts) -> str:
+    return next((tower for tower, pattern in _WORDS if re.search(pattern, facts.names)), "")
+
+
+_EVIDENCE: tuple[tuple[str, Callable[[_Facts], str]], ...] = (
+    ("beside-encoder-and-decoder", _beside_encoder_and_decoder),
+    ("reads-actions", _reads_actions),
+    ("named-for-images", _named_for_images),
+    ("reads-tokens", _reads_tokens),
+    ("only-modality", _only_modality),
+    ("first-weights", _first_weights),
+    ("named-for-its-input", _named_for_input),
+)
+"""In the order in which it is looked at."""
+
+
+def _reads(leaf: Node) -> str:
+    """Return what a weight reads, if it is one that stands at a model's input; else nothing.
+
+    A table is for tokens, unless for positions. A convolution over three channels of a square kernel reads an
+    image; over one channel, or along one dimension, sound. Patches may be cut by a plain matrix, too.
+    """
+    place = leaf.place
+    if place is None:
+        return ""
+    if leaf.kind == "embedding" and "pos" not in leaf.name:
+        return "text"
+    if leaf.kind != "conv" and "patch" not in f"{leaf.name} {leaf.parent_name}":
+        return ""
+    class_name = place.classes[-1]
+    if "1d" in class_name:
+        return "audio"
+    if "3d" in class_name or _is_square_kernel(place.in_features, channels=_COLORS):
+        return "vision"
+    return "audio" if _is_square_kernel(place.in_features, channels=1) else ""
+
+
+def _is_square_kernel(in_features: int, *, channels: int) -> bool:
+    side = isqrt(in_features // channels)
+    return side > 1 and in_features == channels * side * side
