@@ -1,0 +1,134 @@
+"""Run the benchmarks and write reports/benchmarks.md: ``python -m tests.benchmarks.report``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from lora_probe.report.wording import TIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parents[2]
+REPORT = ROOT / "reports" / "benchmarks.md"
+COMMAND = "python -m tests.benchmarks.report"
+PACKAGES = ("torch", "transformers", "peft", "click", "rich")
+LARGEST = "cold scan of "
+AIMS: Mapping[str, str] = {
+    "cold scan": f"≤ 1.15{TIMES} the bare script",
+    "repeated scan": "≤ 0.5 s",
+    LARGEST: f"≤ 1.3{TIMES} the cold scan, < 1.2 GiB",
+}
+
+
+def main() -> None:
+    """Measure and write the report."""
+    load = os.getloadavg()[0]
+    records = measure()
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text("\n".join([*_lines(records, load), ""]), encoding="utf-8")
+    sys.stdout.write(f"wrote {REPORT.relative_to(ROOT)}\n")
+
+
+def measure() -> list[dict[str, Any]]:
+    """Run all benchmarks and return what pytest-benchmark recorded of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record.json"
+        files = sorted(str(path) for path in Path(__file__).parent.glob("bench_*.py"))
+        options = ["-q", "-m", "bench", "-p", "no:xdist", f"--benchmark-json={record}"]
+        subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, check=True)
+        benchmarks: list[dict[str, Any]] = json.loads(record.read_text())["benchmarks"]
+        return benchmarks
+
+
+def _lines(records: list[dict[str, Any]], load: float) -> Iterator[str]:
+    yield "# Benchmarks"
+    yield ""
+    yield f"Written by `make bench` (`{COMMAND}`), all in one run on one machine:"
+    yield ""
+    yield from (f"- {fact}" for fact in _machine(load))
+    yield ""
+    yield from _commands(records)
+    yield ""
+    yield from _walks(records)
+
+
+def _machine(load: float) -> Iterator[str]:
+    processor = re.search(r"model name\s*: (.*)", _text("/proc/cpuinfo"))
+    memory = re.search(r"MemTotal:\s*(\d+)", _text("/proc/meminfo"))
+    size = f", {int(memory[1]) / 2**20:.0f} GiB" if memory else ""
+    name = processor[1] if processor else platform.machine()
+    yield f"{name}, {os.cpu_count()} cores{size}, {platform.system()}"
+    yield f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    yield f"{datetime.now(timezone.utc):%Y-%m-%d}; load average at the start {load:.1f}"
+
+
+def _commands(records: list[dict[str, Any]]) -> Iterator[str]:
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    peaks: dict[str, int] = {}
+    for record in records:
+        facts = record["extra_info"]
+        if "subject" in facts:
+            seconds[facts["subject"]].append(record["stats"]["min"])
+        if "peak_kib" in facts:
+            peaks[facts["subject"]] = facts["peak_kib"]
+    middle = {subject: median(times) for subject, times in seconds.items()}
+    bare, cold = middle["bare script"], middle["cold scan"]
+    rounds = len(seconds["cold scan"])
+    yield "## Commands"
+    yield ""
+    yield (
+        f"Medians of {rounds} rounds of fresh processes, every subject once a round. The bare script imports "
+        "torch and transformers and builds meta-llama/Llama-3.1-8B on the meta device; the scans without a name "
+        "are of the same model. No network is used. Memory is the largest resident size, of a run of its own."
+    )
+    yield ""
+    yield "| what | median | fastest to slowest | to the bare script | to the cold scan | memory | aim |"
+    yield "|:--|--:|--:|--:|--:|--:|:--|"
+    for subject, times in seconds.items():
+        aim = AIMS.get(subject) or (AIMS[LARGEST] if subject.startswith(LARGEST) else "")
+        yield (
+            f"| {subject} | {middle[subject]:.2f} s | {min(times):.2f} to {max(times):.2f} s "
+            f"| {middle[subject] / bare:.2f}{TIMES} | {middle[subject] / cold:.2f}{TIMES} "
+            f"| {peaks[subject] / 1024:.0f} MiB | {aim} |"
+        )
+
+
+def _walks(records: list[dict[str, Any]]) -> Iterator[str]:
+    walks = [record for record in records if "layers" in record["extra_info"]]
+    yield "## Walking a model that is already built"
+    yield ""
+    yield (
+        "`lora_probe.scan` of a live Llama on the meta device with 1, 4 and 16 times as many layers; linear means "
+        "that the time for each module stays the same."
+    )
+    yield ""
+    yield "| layers | modules | median | for each module |"
+    yield "|--:|--:|--:|--:|"
+    for record in walks:
+        layers, modules = record["extra_info"]["layers"], record["extra_info"]["modules"]
+        seconds = record["stats"]["median"]
+        yield f"| {layers} | {modules:,} | {1e3 * seconds:.1f} ms | {1e6 * seconds / modules:.1f} µs |"
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    main()
