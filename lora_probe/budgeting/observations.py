@@ -17,6 +17,8 @@ __all__ = ["observe"]
 def observe(cost: SetCost, targets: str, rank: int) -> Iterator[Note]:
     """Yield the notes on one set; `rank` is the largest of its rows."""
     for warning in cost.prediction.warnings:
+        if "_pattern" in warning and not cost.settings.rank_pattern:
+            continue  # PEFT made that pattern itself when it rewrote expert names, and then looks for a module
         yield Note(code="peft-warning", message=f"{targets}: PEFT warns that {warning}")
     if cost.unasked_bytes:
         yield Note(

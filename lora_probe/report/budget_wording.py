@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from lora_probe.budgeting.limits import PARAMETERS
+from lora_probe.budgeting.records import By
 from lora_probe.report.numbers import exact, file_size, percent, short
 
 if TYPE_CHECKING:
@@ -13,7 +14,18 @@ if TYPE_CHECKING:
 
     from lora_probe.budgeting.records import Budget, Row, TargetSet, Unfit
 
-__all__ = ["amount", "budget_facts", "command", "limit_text", "peft_arguments", "unfit_text", "verdict"]
+__all__ = [
+    "DIGITS",
+    "amount",
+    "budget_facts",
+    "budget_notes",
+    "command",
+    "limit_text",
+    "peft_call",
+    "set_text",
+    "unfit_text",
+    "verdict",
+]
 
 DIGITS = 2
 """Of a share: adapters are small parts of a model."""
@@ -68,17 +80,27 @@ def unfit_text(unfit: Unfit, budget: Budget) -> str:
     return f"{unfit.targets} does not fit: r={unfit.rank} already takes {amount(unfit.least, budget)}"
 
 
-def peft_arguments(chosen: TargetSet, budget: Budget) -> dict[str, object]:
-    """Return the arguments of `LoraConfig` that make this set, without its rank."""
-    found: dict[str, object] = {}
-    if chosen.target_modules is not None:
-        modules = chosen.target_modules
-        found["target_modules"] = modules if isinstance(modules, str) else list(modules)
-    if chosen.target_parameters:
-        found["target_parameters"] = list(chosen.target_parameters)
-    if chosen.layers_to_transform is not None:
-        found["layers_to_transform"] = list(chosen.layers_to_transform)
-    return {**found, **budget.options}
+def budget_notes(budget: Budget) -> list[str]:
+    """Return what a reader should know beyond the numbers."""
+    return [note.message for note in budget.notes]
+
+
+def set_text(chosen: TargetSet) -> str:
+    """Return what a set is: its weights, and what PEFT is told."""
+    weights = "1 weight" if chosen.sites == 1 else f"{exact(chosen.sites)} weights"
+    told = "; ".join(
+        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in _targets(chosen).items()
+        if value
+    )
+    return f"{weights}: {told}"
+
+
+def peft_call(chosen: TargetSet, budget: Budget) -> str:
+    """Return the call of `LoraConfig` that makes this set, at the highest of its ranks here."""
+    rank = max((row.rank for row in budget.rows if row.targets == chosen.targets), default=chosen.rank_step)
+    arguments = {"r": rank, **_targets(chosen), **budget.options}
+    return f"LoraConfig({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
 
 def command(budget: Budget) -> str:
@@ -96,9 +118,24 @@ def command(budget: Budget) -> str:
             words += ["--max-parameters", str(limit.value)]
         else:
             words += ["--max-adapter-size", f"{limit.value}B"]
+    if budget.by is not None and budget.by is not By.BOTH:
+        words += ["--by", budget.by]
     if budget.dtype != "float32":
         words += ["--dtype", budget.dtype]
     return shlex.join([*words, *_option_words(budget)])
+
+
+def _targets(chosen: TargetSet) -> dict[str, object]:
+    """Return the arguments of `LoraConfig` that say which weights are adapted, as JSON types."""
+    found: dict[str, object] = {}
+    if chosen.target_modules is not None:  # an empty list counts: without it PEFT takes its default
+        modules = chosen.target_modules
+        found["target_modules"] = modules if isinstance(modules, str) else list(modules)
+    if chosen.target_parameters:
+        found["target_parameters"] = list(chosen.target_parameters)
+    if chosen.layers_to_transform is not None:
+        found["layers_to_transform"] = list(chosen.layers_to_transform)
+    return found
 
 
 def _option_words(budget: Budget) -> Iterator[str]:
@@ -132,13 +169,13 @@ _OPTIONS = {
 
 
 def _under_limit(budget: Budget) -> Iterator[str]:
-    if budget.rows:
-        fitting = "; ".join(f"{row.targets} at r={row.rank}" for row in budget.rows)
-        yield f"Under {limit_text(budget)} fit: {fitting}."
+    if not budget.rows:
+        yield f"Nothing fits under {limit_text(budget)}, not even at the smallest rank."
     else:
-        yield f"Nothing fits under {limit_text(budget)}."
-    for unfit in budget.unfit:
-        yield f"{unfit_text(unfit, budget)}."
+        fitting = "; ".join(_place(row) for row in budget.rows)
+        yield f"Under {limit_text(budget)} fit: {fitting}."
+        if budget.unfit:
+            yield f"At no rank fit: {'; '.join(unfit.targets for unfit in budget.unfit)}."
 
 
 def _cost(row: Row, budget: Budget) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["REST", "block_color"]
+__all__ = ["REST", "block_color", "set_color"]
 
 REST = "#888888"
 """For what has no colour of its own."""
@@ -32,3 +32,12 @@ _BLOCKS = {
 def block_color(block: str) -> str:
     """Return the colour of `block` as ``#rrggbb``."""
     return _BLOCKS.get(block, REST)
+
+
+def set_color(place: int) -> str:
+    """Return the colour of the target set at `place` in a plot; after the last one they come again."""
+    return _SETS[place % len(_SETS)]
+
+
+_SETS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8866", "#44bb99")
+"""From the same schemes, far apart from each other."""

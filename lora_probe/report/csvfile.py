@@ -13,7 +13,7 @@ from lora_probe.text import printable
 if TYPE_CHECKING:
     from lora_probe.graph import ModuleGraph
 
-__all__ = ["sites_csv"]
+__all__ = ["cell", "sites_csv"]
 
 _FORMULA = ("=", "+", "-", "@")
 """What a spreadsheet would take for the start of a formula."""
@@ -32,11 +32,12 @@ def sites_csv(graph: ModuleGraph, *, rank: int) -> str:
     for site in graph.sites:
         lora = site.lora_parameters(rank) if site.adaptable else 0
         values = [getattr(site, name) for name in columns]
-        writer.writerow([*map(_cell, values), _cell(site.role), lora])
+        writer.writerow([*map(cell, values), cell(site.role), lora])
     return text.getvalue()
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
+    """Return `value` as a cell that neither a terminal nor a spreadsheet obeys."""
     if isinstance(value, tuple):
         return "x".join(map(str, value))
     if isinstance(value, bool):

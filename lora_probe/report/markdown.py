@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lora_probe.graph import ModuleGraph
     from lora_probe.summary import Row, Summary
 
-__all__ = ["graph_markdown"]
+__all__ = ["code", "graph_markdown", "line", "plain"]
 
 _MARKUP = re.compile(r"([\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_]))")
 """What Markdown, GitHub's tables and formulas, or embedded HTML read as markup within a line: underscores only at
@@ -27,65 +27,66 @@ def graph_markdown(graph: ModuleGraph, *, rank: int) -> str:
     """Return a heading, the table, its totals and the notes; LoRA is counted at `rank`."""
     summary = summarize(graph, rank=rank)
     lines = [
-        f"## {_code(graph.model)}",
+        f"## {code(graph.model)}",
         "",
-        " · ".join(_plain(fact) for fact in facts(graph)),
+        " · ".join(plain(fact) for fact in facts(graph)),
         "",
-        f"Source: {_code(graph.source)}",
+        f"Source: {code(graph.source)}",
         "",
     ]
     if summary.rows:
         lines += [*_table(summary, graph.total_parameters), ""]
-    lines += [_plain(outcome(summary)), ""]
-    lines += [f"- {_plain(note)}" for note in observations(graph, summary)]
+    lines += [plain(outcome(summary)), ""]
+    lines += [f"- {plain(note)}" for note in observations(graph, summary)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _table(summary: Summary, whole: int) -> Iterator[str]:
-    yield _line(["role", "where", "in → out", "parameters", "share", f"LoRA r={summary.rank}"])
-    yield _line([":--", ":--", "--:", "--:", "--:", "--:"])
+    yield line(["role", "where", "in → out", "parameters", "share", f"LoRA r={summary.rank}"])
+    yield line([":--", ":--", "--:", "--:", "--:", "--:"])
     for row in summary.rows:
-        yield _line(_cells(row, whole))
+        yield line(_cells(row, whole))
     total = summary.total
     for name, count, lora in (
         (f"{exact(total.sites)} sites", total.parameters, exact(total.lora_parameters)),
         ("other weights", summary.uncovered_parameters, ""),
         ("model", whole, ""),
     ):
-        yield _line(
+        yield line(
             [
                 f"**{name}**",
                 "",
                 "",
                 f"**{exact(count)}**",
-                _plain(percent(count, whole)),
+                plain(percent(count, whole)),
                 lora and f"**{lora}**",
             ]
         )
 
 
 def _cells(row: Row, whole: int) -> list[str]:
-    tied = "".join(f"<br>tied to {_code(str(pattern))}" for pattern in row.tied_to)
+    tied = "".join(f"<br>tied to {code(str(pattern))}" for pattern in row.tied_to)
     return [
-        _code(f"{row.tower}:{row.role}"),
-        _code(counted(row.pattern)) + tied,
+        code(f"{row.tower}:{row.role}"),
+        code(counted(row.pattern)) + tied,
         flow(row),
         "tied" if row.tied_to else exact(row.total.parameters),
-        "" if row.tied_to else _plain(percent(row.total.parameters, whole)),
+        "" if row.tied_to else plain(percent(row.total.parameters, whole)),
         exact(row.total.lora_parameters) if row.adaptable else "—",
     ]
 
 
-def _line(cells: Iterable[str]) -> str:
+def line(cells: Iterable[str]) -> str:
+    """Return one line of a table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return `text` so that it reads as it is, on one line."""
     return _MARKUP.sub(r"\\\1", printable(text))
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Return `text` as a code span that fits into a table: fenced well enough, with its pipes escaped."""
     safe = shown(text).replace("|", "\\|")
     longest = max(map(len, re.findall("`+", safe)), default=0)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lora_probe.graph import ModuleGraph
     from lora_probe.summary import Summary
 
-__all__ = ["GraphTable"]
+__all__ = ["GraphTable", "Hanging"]
 
 _UNBOUNDED = 100_000
 
@@ -42,7 +42,7 @@ class GraphTable:
             yield ""
         yield Text(outcome(summary), style="" if summary.total.adaptable_sites else "bold yellow")
         for note in observations(graph, summary):
-            yield _Hanging("note: ", printable(note))
+            yield Hanging("note: ", printable(note))
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """Measure the table with every detail: that is how wide a file is."""
@@ -57,7 +57,7 @@ class GraphTable:
         return NarrowTable(self._summary)
 
 
-class _Hanging:
+class Hanging:
     """A paragraph whose first words stand out to its left."""
 
     def __init__(self, label: str, text: str) -> None:
