@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lora_probe.errors import NotExpressible, PeftRefusal
@@ -33,6 +34,7 @@ def emit(
     settings: LoraSettings | None = None,
     layers: bool = True,
     expressions: bool = True,
+    exclusions: bool = True,
 ) -> LoraSettings:
     """Return `settings` with the targets that PEFT reads as exactly `sites`, and nothing else.
 
@@ -41,7 +43,9 @@ def emit(
     1. a list of at most 12 names, the fewest that there can be: what every trainer can read;
     2. a shorter list of names with `layers_to_transform` (not with ``layers=False``);
     3. an expression, where its text is shorter than the list's (not with ``expressions=False``);
-    4. the list in full.
+    4. last segments and an expression in `exclude_modules`, where that is shorter than the list (not with
+       ``exclusions=False``);
+    5. the list in full.
 
     Experts, and other weights that are parameters, go into `target_parameters`. So do linear layers that
     PEFT's rewriting of expert names puts out of reach otherwise: the gate, up and down of dense layers and
@@ -57,7 +61,8 @@ def emit(
     wanted = tuple(sites)
     modules, parameters = _divided(wanted, inventory)
     reason = "nothing is wanted"
-    for candidate in _candidates(modules, parameters, inventory, layers=layers, expressions=expressions):
+    forms = _Forms(layers=layers, expressions=expressions, exclusions=exclusions)
+    for candidate in _candidates(modules, parameters, inventory, forms):
         fault = _fault(candidate, wanted, inventory)
         if fault is None:
             return replace(
@@ -66,10 +71,19 @@ def emit(
                 target_parameters=candidate.target_parameters,
                 layers_to_transform=candidate.layers_to_transform,
                 layers_pattern=None,
-                exclude_modules=None,
+                exclude_modules=candidate.exclude_modules,
             )
         reason = fault
     raise NotExpressible(paths=[site.parameter for site in wanted], reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Forms:
+    """What a configuration may use beside a list of names."""
+
+    layers: bool
+    expressions: bool
+    exclusions: bool
 
 
 def _divided(wanted: Sequence[Site], inventory: Inventory) -> tuple[list[str], list[str]]:
@@ -97,12 +111,7 @@ def _comes_with_attention(site: Site, chosen: set[str], inventory: Inventory) ->
 
 
 def _candidates(
-    modules: Sequence[str],
-    parameters: Sequence[str],
-    inventory: Inventory,
-    *,
-    layers: bool,
-    expressions: bool,
+    modules: Sequence[str], parameters: Sequence[str], inventory: Inventory, forms: _Forms
 ) -> Iterator[LoraSettings]:
     """Yield settings that may mean the wanted modules and parameters, the best form first."""
     names = shortest_suffixes(parameters, inventory.parameter_names)
@@ -113,13 +122,20 @@ def _candidates(
     listed = shortest_suffixes(modules, inventory.paths)
     if listed is not None and len(listed) <= _SHORT:
         yield replace(base, target_modules=listed)
-    if layers and modules:
+    length = sys.maxsize if listed is None else len(",".join(listed))
+    if forms.layers and modules:
         yield from _in_layers(modules, base, inventory, shorter_than=len(listed or modules))
     # PEFT takes an expression apart where it rewrites expert names, so that it says something else there.
-    if expressions and modules and not renamed_experts(inventory.graph.model_type):
+    if forms.expressions and modules and not renamed_experts(inventory.graph.model_type):
         expression = exact_expression(modules, inventory.paths)
-        if listed is None or len(expression) < len(",".join(listed)):
+        if len(expression) < length:
             yield replace(base, target_modules=expression)
+    if forms.exclusions and modules:
+        leaves = tuple(dict.fromkeys(path.rpartition(".")[2] for path in modules))
+        others = set(inventory.paths.ending_with(leaves)).difference(modules)
+        expression = exact_expression(sorted(others), modules)
+        if len(",".join(leaves)) + len(expression) < length:
+            yield replace(base, target_modules=leaves, exclude_modules=expression)
     if listed is not None:
         yield replace(base, target_modules=listed)
 

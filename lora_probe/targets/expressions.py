@@ -59,22 +59,27 @@ def alternatives(words: Iterable[str]) -> str:
     if all(map(_is_number, ordered)):
         text = numbers(map(int, ordered))
         return f"({text})" if "|" in text else text
-    start = _shared(ordered)
-    rests = [word[len(start) :] for word in ordered]
-    end = _shared([rest[::-1] for rest in rests])[::-1]
-    middles = [rest[: len(rest) - len(end)] for rest in rests]
+    start, end = _shared_ends(ordered)
+    middles = [word[len(start) : len(word) - len(end)] for word in ordered]
     if all(len(middle) == 1 and middle.isalnum() for middle in middles):
         return f"{re.escape(start)}[{''.join(middles)}]{re.escape(end)}"
+    # Cut at underscores only, so that what is left in the brackets can be read.
+    start, end = start[: start.rfind("_") + 1], end[end.find("_") :] if "_" in end else ""
+    middles = [word[len(start) : len(word) - len(end)] for word in ordered]
     return f"{re.escape(start)}({'|'.join(map(re.escape, middles))}){re.escape(end)}"
 
 
-def _shared(words: Sequence[str]) -> str:
-    """Return what all `words` start with, up to and with an underscore."""
-    low, high = min(words), max(words)
-    size = next(
-        (place for place, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low)
-    )
-    return low[: low.rfind("_", 0, size) + 1]
+def _shared_ends(words: Sequence[str]) -> tuple[str, str]:
+    """Return what all `words` start with and what they end with; the two overlap in none of them."""
+    size = _agreeing(words)
+    rests = [word[size:][::-1] for word in words]
+    return words[0][:size], rests[0][: _agreeing(rests)][::-1]
+
+
+def _agreeing(words: Sequence[str]) -> int:
+    """Return how many characters all `words` have in common at their start."""
+    columns = enumerate(zip(*words, strict=False))
+    return next((size for size, letters in columns if len(set(letters)) > 1), min(map(len, words)))
 
 
 def _numerals(values: set[str]) -> Iterator[str]:
@@ -85,7 +90,9 @@ def _numerals(values: set[str]) -> Iterator[str]:
     groups: defaultdict[str, set[str]] = defaultdict(set)
     for prefix, digits in last.items():
         groups["".join(sorted(digits))].add(prefix)
-    for run, prefixes in sorted(groups.items(), key=lambda group: min(map(len, group[1]))):
+    for run, prefixes in sorted(
+        groups.items(), key=lambda group: min((len(each), each) for each in group[1])
+    ):
         longer = prefixes - {""}
         start = "|".join(_numerals(longer))
         optional = bool(longer) and "" in prefixes
@@ -130,19 +137,22 @@ def _loosened(box: _Box) -> Iterator[str]:
     """Yield expressions for `box`, from those that name its last segment only to the one that names all."""
     last = len(box) - 1
     for size in range(min(_KEPT, last) + 1):
-        yield from sorted((_written(box, (*kept, last)) for kept in combinations(range(last), size)), key=len)
-    yield _written(box, range(last + 1))
+        choices = ((*kept, last) for kept in combinations(range(last), size))
+        yield from sorted(
+            (_written(box, kept, any_index=any_) for kept in choices for any_ in (True, False)), key=len
+        )
+    yield _written(box, range(last + 1), any_index=False)
 
 
-def _written(box: _Box, kept: Sequence[int]) -> str:
-    """Return the expression that names the segments `kept` and leaves the others open."""
+def _written(box: _Box, kept: Sequence[int], *, any_index: bool) -> str:
+    """Return the expression that names the segments `kept`, numbers perhaps as any number, and no others."""
     text, previous = "", -1
     for place in kept:
         if place > previous + 1:
             text += r".*\." if previous < 0 else r"\..*\."
         elif previous >= 0:
             text += r"\."
-        text += alternatives(box[place])
+        text += r"\d+" if any_index and all(map(_is_number, box[place])) else alternatives(box[place])
         previous = place
     return text
 
