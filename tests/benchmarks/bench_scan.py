@@ -66,8 +66,8 @@ import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
-"""Prints the largest resident memory of a command in KiB. A small process of its own, since a child counts what
-its parent held when it was started."""
+"""Prints the largest resident memory of a command in KiB. A small process of its own, since a child counts
+what its parent held when it was started."""
 
 
 def run(command: list[str], folder: Path) -> str:

@@ -91,8 +91,8 @@ def _commands(records: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield (
         f"Medians of {rounds} rounds of fresh processes, every subject once a round. The bare script imports "
-        "torch and transformers and builds meta-llama/Llama-3.1-8B on the meta device; the scans without a name "
-        "are of the same model. No network is used. Memory is the largest resident size, of a run of its own."
+        "torch and transformers and builds meta-llama/Llama-3.1-8B on the meta device; the scans without a "
+        "name are of the same model. No network is used. Memory is the largest resident size, in a run apart."
     )
     yield ""
     yield "| what | median | fastest to slowest | to the bare script | to the cold scan | memory | aim |"
@@ -111,8 +111,8 @@ def _walks(records: list[dict[str, Any]]) -> Iterator[str]:
     yield "## Walking a model that is already built"
     yield ""
     yield (
-        "`lora_probe.scan` of a live Llama on the meta device with 1, 4 and 16 times as many layers; linear means "
-        "that the time for each module stays the same."
+        "`lora_probe.scan` of a live Llama on the meta device with 1, 4 and 16 times as many layers; linear "
+        "means that the time for each module stays the same."
     )
     yield ""
     yield "| layers | modules | median | for each module |"
