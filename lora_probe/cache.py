@@ -16,6 +16,7 @@ import sys
 import time
 import zlib
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def cache_key(
         "config": located.config,
         "notes": [[note.code, note.message] for note in located.notes],
         "checkpoint": list(_fingerprints(located.folder, "*.safetensors*")),
-        "versions": dict(versions),
+        "versions": dict(versions) | {"timm": _version("timm")},
         "python": sys.version_info[:2],
         "package": list(_fingerprints(Path(__file__).parent, "**/*.py")),
     }
@@ -122,6 +123,14 @@ def cache_folder() -> Path | None:
     except RuntimeError:  # a user without a home
         return None
     return base / "lora-probe"
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package that builds parts of models where it is installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _fingerprints(folder: Path | None, pattern: str) -> Iterator[tuple[str, int, int]]:
