@@ -72,9 +72,9 @@ class ModelNotFound(LoraProbeError, FileNotFoundError):
 class SourceUnavailable(LoraProbeError, ValueError):
     """The source that was asked for cannot hold this model."""
 
-    def __init__(self, *, model: str, source: str, problem: str) -> None:
-        self.model, self.source, self.problem = model, source, problem
-        super().__init__(f"{model} cannot come from source {source!r}: {problem}")
+    def __init__(self, *, model: str, source: str, problem: str, near: Sequence[str] = ()) -> None:
+        self.model, self.source, self.problem, self.near = model, source, problem, tuple(near)
+        super().__init__(f"{model} cannot come from source {source!r}: {problem}{near_misses(near)}")
 
 
 class UnknownArchitecture(LoraProbeError, LookupError):

@@ -90,7 +90,7 @@ CONTENTS: dict[str, tuple[bytes | Callable[[Path], object], str]] = {
     "deep and closed": (b'{"a":' * 900 + b"1" + b"}" * 900, "nested more than 32 levels"),
     "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "pickle": (pickle.dumps({"model_type": "llama"}), "a binary file"),
-    "hundred megabytes": (_huge, "longer than 16 MiB"),
+    "hundred megabytes": (_huge, "longer than 8 MiB"),
     "FIFO": (os.mkfifo, "not a regular file"),
     "folder": (os.mkdir, "cannot read"),
     "link to itself": (_loop, "symbolic links"),

@@ -49,7 +49,7 @@ def test_a_config_of_a_hundred_megabytes_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     with path.open("wb") as file:
         file.truncate(100 * 2**20)
-    with pytest.raises(BadConfig, match="longer than 16 MiB"):
+    with pytest.raises(BadConfig, match="longer than 8 MiB"):
         locate(path)
 
 

@@ -290,7 +290,7 @@ def test_something_else_in_place_of_the_config_is_named(standin: Hub, content: b
 def test_a_huge_config_is_not_downloaded(standin: Hub) -> None:
     """The size is asked for first, and only then the file."""
     standin.repositories["o/huge"] = Repository(files=FILES, claimed_size=10**10)
-    with pytest.raises(BadConfig, match="longer than 16 MiB"):
+    with pytest.raises(BadConfig, match="longer than 8 MiB"):
         locate("o/huge")
     assert not any(request.method == "GET" and "o/huge" in request.path for request in standin.requests)
 

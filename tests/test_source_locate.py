@@ -218,6 +218,13 @@ def test_a_forced_source_must_fit_what_the_path_is(tmp_path: Path) -> None:
         locate(str(folder / "config.json"), source="folder")
 
 
+def test_a_forced_catalogue_offers_close_ids() -> None:
+    """What the catalogue lacks is answered with what it has."""
+    with pytest.raises(SourceUnavailable, match="the catalogue does not hold it; close names") as caught:
+        locate("meta-llama/Llama-3.1-8C", source="catalogue")
+    assert KNOWN in caught.value.near
+
+
 @pytest.mark.parametrize(("source", "words"), [("disk", "sources are folder, config"), ("module", "itself")])
 def test_an_impossible_source_is_refused(source: str, words: str) -> None:
     """A misspelt source lists the right ones; a live module cannot be named."""

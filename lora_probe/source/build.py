@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -119,8 +118,14 @@ def _logical(config: Mapping[str, Any]) -> dict[str, Any]:
         if key in {"dtype", "torch_dtype"}:
             copy[key] = _known_dtype(value)
         elif key not in _NOT_SHAPES:
-            copy[key] = _logical(value) if isinstance(value, dict) else deepcopy(value)
+            copy[key] = _logical_value(value)
     return copy
+
+
+def _logical_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _logical(value)
+    return [_logical_value(item) for item in value] if isinstance(value, list) else value
 
 
 def _known_dtype(value: Any) -> str | None:

@@ -53,7 +53,8 @@ def locate(
         found = _locate_by_id(model, each, revision=revision, token=token, forced=kind is not None)
         if found is not None:
             return found
-    raise SourceUnavailable(model=model, source=str(kind), problem=f"the {kind} does not hold it")
+    near = catalog.near(model) if kind is SourceKind.CATALOGUE else ()
+    raise SourceUnavailable(model=model, source=str(kind), problem=f"the {kind} does not hold it", near=near)
 
 
 def _kind(model: object, source: str | None) -> SourceKind | None:
