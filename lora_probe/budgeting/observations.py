@@ -20,6 +20,9 @@ def observe(cost: SetCost, targets: str, rank: int) -> Iterator[Note]:
         if "_pattern" in warning and not cost.settings.rank_pattern:
             continue  # PEFT made that pattern itself when it rewrote expert names, and then looks for a module
         yield Note(code="peft-warning", message=f"{targets}: PEFT warns that {warning}")
+    for name in cost.settings.modules_to_save:
+        if not any(copy.path.endswith(name) for copy in cost.prediction.saved):
+            yield Note(code="nothing-to-save", message=f"modules_to_save holds {name}, which is no module")
     if cost.unasked_bytes:
         yield Note(
             code="whole-embedding",

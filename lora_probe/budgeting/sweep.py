@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from lora_probe.budgeting.choice import common_sets, lora_arguments, settings_for
 from lora_probe.budgeting.cost import SetCost
-from lora_probe.budgeting.file_size import DTYPES
 from lora_probe.budgeting.limits import BYTES, PARAMETERS, Limit, read_bytes, read_count
 from lora_probe.budgeting.observations import observe
 from lora_probe.budgeting.ranks import RANKS, read_ranks, read_set_at_rank
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from lora_probe.graph import ModuleGraph
 
 __all__ = ["budget"]
+
+_DTYPES = ("float32", "bfloat16", "float16")
+"""In which adapters are trained."""
 
 
 def budget(
@@ -60,8 +62,8 @@ def budget(
             option is unknown or contradicts another; PEFT would refuse a set, or a rank for it.
 
     """
-    if dtype not in DTYPES:
-        raise UnknownChoice(option="dtype", value=dtype, known=tuple(DTYPES))
+    if dtype not in _DTYPES:
+        raise UnknownChoice(option="dtype", value=dtype, known=_DTYPES)
     if by is not None and by not in set(By):
         raise UnknownChoice(option="by", value=by, known=tuple(By))
     inventory = Inventory(graph)
@@ -98,7 +100,7 @@ def budget(
         unfit=tuple(unfit),
         by=None if by is None else By(by),
         parts=tuple(parts),
-        notes=(*graph.notes, *notes),
+        notes=tuple(dict.fromkeys((*graph.notes, *notes))),
         versions=dict(graph.versions),
     )
 

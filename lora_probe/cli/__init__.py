@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from lora_probe._version import __version__
+from lora_probe.cli.budget import budget
 from lora_probe.cli.check import check
 from lora_probe.cli.models import models
 from lora_probe.cli.scan import scan
@@ -31,6 +32,7 @@ Examples:
   lora-probe scan meta-llama/Llama-3.1-8B
   lora-probe scan ./my-model -r 32 --html report.html
   lora-probe scan config.json --json | jq .total_parameters
+  lora-probe budget Qwen/Qwen3-8B --targets attention --targets all-linear -r 8,16
   lora-probe models qwen
 """
 
@@ -42,6 +44,7 @@ def lora_probe() -> None:
 
 
 lora_probe.add_command(scan)
+lora_probe.add_command(budget)
 lora_probe.add_command(check)
 lora_probe.add_command(models)
 
