@@ -92,7 +92,7 @@ def test_a_model_that_lora_does_not_fit_is_told_so() -> None:
 def test_unnamed_roles_are_counted() -> None:
     """A reader learns how many sites have no standard role."""
     graph = make_graph([make_site(f"layers.{layer}.odd", 8, 8, block="other") for layer in range(3)])
-    assert "3 sites have no standard role" in printed(graph, 100)
+    assert "3 sites of no standard role" in printed(graph, 100)
 
 
 def test_an_endless_name_is_shortened() -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lora_probe.report.numbers import exact, short
-from lora_probe.report.wording import counted, flow, shown
+from lora_probe.report.wording import counted, flow, shown, sites
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -110,7 +110,7 @@ def _heading(tower: str, total: Total, *, several: bool) -> Text:
     heading = Text(shown(tower), style="bold")
     if several:
         lora = f", LoRA {short(total.lora_parameters)}" if total.adaptable_sites else ""
-        heading.append(f"  {exact(total.sites)} sites, {short(total.parameters)}{lora}", style="not bold")
+        heading.append(f"  {sites(total.sites)}, {short(total.parameters)}{lora}", style="not bold")
     return heading
 
 
@@ -128,7 +128,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _totals(summary: Summary) -> list[tuple[str, ...]]:
     total = summary.total
     return [
-        ("", "", f"{exact(total.sites)} sites", short(total.parameters), short(total.lora_parameters)),
+        ("", "", sites(total.sites), short(total.parameters), short(total.lora_parameters)),
         ("", "", "other weights", short(summary.uncovered_parameters), ""),
         ("", "", "model", short(summary.total_parameters), ""),
     ]

@@ -67,4 +67,4 @@ class Hanging:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         indent = len(self._label)
         for index, line in enumerate(Text(self._text).wrap(console, max(options.max_width - indent, indent))):
-            yield Text(self._label if index == 0 else " " * indent, style="yellow") + line
+            yield Text.assemble((self._label if index == 0 else " " * indent, "yellow"), line)

@@ -54,6 +54,7 @@ def _table(summary: Summary, columns: list[_Column]) -> Table:
         pad_edge=False,
         padding=(0, 1),
         collapse_padding=True,
+        border_style="dim",
     )
     for column in columns:
         table.add_column(
@@ -79,7 +80,7 @@ def _columns(summary: Summary, number: Callable[[int], str]) -> list[_Column]:
     return [
         _Column(
             title="role",
-            row=lambda row: f"  {shown(row.role)}",
+            row=lambda row: Text(f"  {shown(row.role)}", style="cyan"),
             tower=lambda tower, _total: shown(tower),
             footer="sites\nother weights\nmodel",
             justify="left",
@@ -123,7 +124,8 @@ def _columns(summary: Summary, number: Callable[[int], str]) -> list[_Column]:
 
 
 def _where(row: Row) -> RenderableType:
-    path = Text(shown(str(row.pattern)))
+    above, dot, name = shown(str(row.pattern)).rpartition(".")
+    path = Text.assemble((above + dot, "dim"), name)
     tied = [Text(f"tied to {shown(str(pattern))}", style="dim") for pattern in row.tied_to]
     return Group(path, *tied) if tied else path
 

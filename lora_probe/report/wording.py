@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lora_probe.patterns import Pattern
     from lora_probe.summary import Row, Summary
 
-__all__ = ["TIMES", "counted", "facts", "flow", "observations", "outcome", "shown"]
+__all__ = ["TIMES", "counted", "facts", "flow", "observations", "outcome", "shown", "sites"]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 _NAME_LIMIT = 240
@@ -40,9 +40,10 @@ def outcome(summary: Summary) -> str:
             "LoRA fits nothing here: no layer of this model is one that PEFT can adapt "
             f"({exact(summary.total_parameters)} parameters looked at)."
         )
+    every = "the one site" if total.adaptable_sites == 1 else f"all {sites(total.adaptable_sites)}"
     share = percent(total.lora_parameters, summary.total_parameters, digits=2)
     return (
-        f"LoRA at rank {summary.rank} on all {exact(total.adaptable_sites)} sites that it fits would add "
+        f"LoRA at rank {summary.rank} on {every} that it fits would add "
         f"{exact(total.lora_parameters)} parameters, {share} of the model."
     )
 
@@ -54,7 +55,7 @@ def observations(graph: ModuleGraph, summary: Summary) -> list[str]:
         total.sites for (tower, block), total in summary.blocks.items() if _UNNAMED & {tower, block}
     )
     if unnamed:
-        notes.append(f"{_sites(unnamed)} no standard role and stand under their own name.")
+        notes.append(f"{sites(unnamed)} of no standard role, named after the weight")
     return notes
 
 
@@ -75,5 +76,6 @@ def shown(text: str) -> str:
     return printable(text, limit=_NAME_LIMIT)
 
 
-def _sites(count: int) -> str:
-    return "1 site has" if count == 1 else f"{exact(count)} sites have"
+def sites(count: int) -> str:
+    """Return a number of sites in words."""
+    return "1 site" if count == 1 else f"{exact(count)} sites"
