@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lora_probe.report.numbers import exact, short
+from lora_probe.report.numbers import short
 from lora_probe.report.wording import counted, flow, shown, sites
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Family:
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the block in front of the lines of the path."""
-        line = Text(f"  {self._block}  ")
+        line = Text.assemble("  ", (self._block, "cyan"), "  ")
         for segment in self._segments:
             if cell_len(line.plain + segment) > options.max_width:
                 yield line
@@ -117,7 +117,7 @@ def _heading(tower: str, total: Total, *, several: bool) -> Text:
 def _cells(row: Row) -> tuple[str, ...]:
     name = row.pattern.split()[1]
     return (
-        shown(row.part),
+        "" if row.part == str(name) else shown(row.part),
         counted(name),
         flow(row),
         "tied" if row.tied_to else short(row.total.parameters),
