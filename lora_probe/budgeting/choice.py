@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from lora_probe.errors import UnknownChoice, UnmatchedTarget
@@ -12,9 +12,10 @@ from lora_probe.targets import emit, parse_targets, resolve
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from lora_probe.graph import Site
     from lora_probe.peft_rules import Inventory
 
-__all__ = ["LoraOptions", "common_sets", "lora_arguments", "settings_for"]
+__all__ = ["Choice", "LoraOptions", "choose", "common_sets", "lora_arguments"]
 
 _COMMON = ("qv", "attention", "ssm", "recurrent", "mlp", "experts", "all-linear")
 """What people compare first, as far as a model has it."""
@@ -34,8 +35,17 @@ class LoraOptions(TypedDict, total=False):
     task_type: str
 
 
-def settings_for(inventory: Inventory, text: str, options: Mapping[str, Any]) -> LoraSettings:
-    """Return what PEFT is told for the set that `text` describes; its rank is left open.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One target set: the weights that it means, and what PEFT is told."""
+
+    sites: tuple[Site, ...]
+    settings: LoraSettings
+    """Its rank is left open."""
+
+
+def choose(inventory: Inventory, text: str, options: Mapping[str, Any]) -> Choice:
+    """Return the set that `text` describes, with `options` for all that targets do not say.
 
     What PEFT reads itself, such as a list of names, is passed on as it stands; anything else is resolved and
     emitted.
@@ -52,8 +62,10 @@ def settings_for(inventory: Inventory, text: str, options: Mapping[str, Any]) ->
     spec = parse_targets(text)
     sites = resolve(inventory, spec)
     if spec.verbatim:
-        return replace(settings, target_modules=spec.verbatim["target_modules"])
-    return emit(inventory, sites, settings=settings)
+        settings = replace(settings, target_modules=spec.verbatim["target_modules"])
+    else:
+        settings = emit(inventory, sites, settings=settings)
+    return Choice(sites=sites, settings=settings)
 
 
 def lora_arguments(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,22 +7,31 @@ from typing import TYPE_CHECKING
 from lora_probe.graph import Note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lora_probe.budgeting.cost import SetCost
+    from lora_probe.graph import Site
 
 __all__ = ["observe"]
 
 
-def observe(cost: SetCost, targets: str, rank: int) -> Iterator[Note]:
-    """Yield the notes on one set; `rank` is the largest of its rows."""
+def observe(cost: SetCost, targets: str, wanted: Sequence[Site], *, rank: int) -> Iterator[Note]:
+    """Yield the notes on one set, which means the weights `wanted`; `rank` is the highest of its rows."""
     for warning in cost.prediction.warnings:
         if "_pattern" in warning and not cost.settings.rank_pattern:
-            continue  # PEFT made that pattern itself when it rewrote expert names, and then looks for a module
+            continue  # PEFT made that pattern itself, of expert names, and then misses a module for it
         yield Note(code="peft-warning", message=f"{targets}: PEFT warns that {warning}")
     for name in cost.settings.modules_to_save:
         if not any(copy.path.endswith(name) for copy in cost.prediction.saved):
             yield Note(code="nothing-to-save", message=f"modules_to_save holds {name}, which is no module")
+    if dropped := {site.parameter for site in wanted} - {site.parameter for site in cost.prediction.sites}:
+        yield Note(
+            code="not-adapted",
+            message=(
+                f"{targets}: PEFT leaves out {len(dropped):,} of {len(wanted):,} weights, "
+                "since modules_to_save covers them"
+            ),
+        )
     if cost.unasked_bytes:
         yield Note(
             code="whole-embedding",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_probe.budgeting.choice import common_sets, lora_arguments, settings_for
+from lora_probe.budgeting.choice import choose, common_sets, lora_arguments
 from lora_probe.budgeting.cost import SetCost
 from lora_probe.budgeting.limits import BYTES, PARAMETERS, Limit, read_bytes, read_count
 from lora_probe.budgeting.observations import observe
@@ -68,7 +68,8 @@ def budget(
         raise UnknownChoice(option="by", value=by, known=tuple(By))
     inventory = Inventory(graph)
     texts = common_sets(inventory) if targets is None else [targets] if isinstance(targets, str) else targets
-    costs = {text: _cost(inventory, text, dtype, options) for text in texts}
+    choices = {text: choose(inventory, text, options) for text in texts}
+    costs = {text: SetCost(inventory, each.settings, dtype=dtype) for text, each in choices.items()}
     limits = _limits(inventory, max_parameters, max_adapter_size, equal_to, dtype=dtype, options=options)
     given = read_ranks(ranks) if ranks is not None else () if limits else RANKS
     asked = _Asked(ranks=given, limit=next(iter(limits), None), whole=graph.total_parameters)
@@ -83,7 +84,9 @@ def budget(
     notes = (
         note
         for text, cost in costs.items()
-        for note in observe(cost, text, max((row.rank for row in rows[text]), default=cost.unit))
+        for note in observe(
+            cost, text, choices[text].sites, rank=max((row.rank for row in rows[text]), default=cost.unit)
+        )
     )
     return Budget(
         model=graph.model,
@@ -115,10 +118,6 @@ class _Asked:
     """Parameters of the model."""
 
 
-def _cost(inventory: Inventory, text: str, dtype: str, options: Mapping[str, Any]) -> SetCost:
-    return SetCost(inventory, settings_for(inventory, text, options), dtype=dtype)
-
-
 def _limits(
     inventory: Inventory,
     max_parameters: int | str | None,
@@ -145,7 +144,7 @@ def _limits(
         )
     if equal_to is not None:
         text, rank = read_set_at_rank(equal_to)
-        cost = _cost(inventory, text, dtype, options)
+        cost = SetCost(inventory, choose(inventory, text, options).settings, dtype=dtype)
         cost.check(rank)
         found["equal_to"] = Limit(unit=PARAMETERS, value=cost.trainable_parameters(rank), equal_to=equal_to)
     if len(found) > 1:
