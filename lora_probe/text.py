@@ -18,6 +18,8 @@ def printable(text: str, *, limit: int | None = None) -> str:
     if limit is not None and len(text) > limit:
         keep = max(limit - 1, 2)
         text = f"{text[: keep - keep // 2]}…{text[-(keep // 2) :]}"
+    if text.isprintable():
+        return text
     return "".join(
         char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in _HIDDEN else char
         for char in text
