@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from functools import cache
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -95,15 +97,28 @@ def _embedding(module: nn.Embedding | nn.EmbeddingBag) -> Iterator[Weight]:
 
 def _convolution(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Iterator[Weight]:
     in_features = module.in_channels // module.groups * prod(module.kernel_size)
+    module_class: Any = type(module)
     yield Weight(
         name=_stored_name(module, in_features * module.out_channels),
         kind=Kind.CONV,
         in_features=in_features,
         out_features=module.out_channels,
         groups=module.groups,
-        adaptable=Adaptable.MODULE,
+        adaptable=Adaptable.MODULE if _can_be_remade(module_class) else None,
         bias=_bias(module, "bias"),
     )
+
+
+@cache
+def _can_be_remade(convolution: Any) -> bool:
+    """Tell whether PEFT can make A and B of the convolution's own class (`_ConvNd.update_layer`)."""
+    signature = inspect.signature(convolution)
+    try:
+        signature.bind("in", "rank", "kernel", "stride", "padding", bias=False)
+        signature.bind("rank", "out", "kernel", "stride", groups=1, bias=False)
+    except TypeError:
+        return False
+    return True
 
 
 def _transposed_convolution(module: _ConvTransposeNd) -> Iterator[Weight]:

@@ -14,15 +14,13 @@ from lora_probe.graph import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Packing", "method_of", "packing_of"]
+__all__ = ["Packing", "method_of", "packings_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Packing:
     """How a method stores one matrix (out_features, in_features)."""
 
-    kinds: frozenset[Kind] = frozenset({Kind.LINEAR, Kind.EXPERT_PARAMETER})
-    """What it packs. Checkpoints hold each expert as a linear layer, so methods that write them pack both."""
     bits: int
     """Bits of one packed value."""
     dtype: str
@@ -52,15 +50,23 @@ def method_of(config: Mapping[str, Any]) -> str:
     return str(method or "unknown").lower()
 
 
-def packing_of(config: Mapping[str, Any]) -> Packing | None:
-    """Return how the method of `config` stores weights; None where it or a setting of it is not known."""
-    read = _METHODS.get(method_of(config))
+def packings_of(config: Mapping[str, Any]) -> dict[Kind, Packing] | None:
+    """Return how the method of `config` stores each kind of weight that it packs.
+
+    Checkpoints hold each expert as a linear layer, so methods that write them pack stacked experts, too. None
+    where the method, or a setting of it, is not known.
+    """
+    method = method_of(config)
+    read = _METHODS.get(method)
     if read is None:
         return None
     try:
-        return read(config)
+        packings = dict.fromkeys(_KINDS.get(method, (Kind.LINEAR, Kind.EXPERT_PARAMETER)), read(config))
+        if config.get("expert_dtype") == "fp4":
+            packings[Kind.EXPERT_PARAMETER] = _fp4_experts(config)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # a field of another type
         return None
+    return packings
 
 
 def _divided(size: int, by: int) -> int:
@@ -73,10 +79,6 @@ def _columns(group: Any) -> int:
     return max(int(group or 0), 0)
 
 
-_LINEAR_ONLY = frozenset({Kind.LINEAR})
-"""For methods that pack layers while loading: stacked experts are no layers and stay as they are."""
-
-
 def _fp8(config: Mapping[str, Any]) -> Packing:
     """Read transformers' FineGrainedFP8Config: a scale for each block, or one for the matrix."""
     rows, columns = config.get("weight_block_size") or (0, 0)
@@ -87,6 +89,11 @@ def _fp8(config: Mapping[str, Any]) -> Packing:
         tile_bits=8 if config.get("scale_fmt") == "ue8m0" else 32,
         matrix_bits=32 if config.get("activation_scheme") == "static" else 0,
     )
+
+
+def _fp4_experts(config: Mapping[str, Any]) -> Packing:
+    """Read DeepSeek-V4's experts (FP8Experts in integrations/finegrained_fp8.py): a scale for each 32."""
+    return Packing(bits=4, dtype="int8", tile=(1, 32), tile_bits=_fp8(config).tile_bits)
 
 
 def _fbgemm_fp8(_: Mapping[str, Any]) -> Packing:
@@ -117,18 +124,17 @@ def _bitsandbytes(config: Mapping[str, Any]) -> Packing:
     With double quantization these scales take 8 bits, and one of 32 bits for each 256 of them.
     """
     if config.get("load_in_8bit") or not config.get("load_in_4bit", True):
-        return Packing(kinds=_LINEAR_ONLY, bits=8, dtype="int8", tile=(1, 0), tile_bits=32)
+        return Packing(bits=8, dtype="int8", tile=(1, 0), tile_bits=32)
     block, nested = 64, 256
     if not config.get("bnb_4bit_use_double_quant"):
-        return Packing(kinds=_LINEAR_ONLY, bits=4, dtype="uint8", tile=(1, block), tile_bits=32)
+        return Packing(bits=4, dtype="uint8", tile=(1, block), tile_bits=32)
     # One tile of `nested` blocks: its blocks' scales and their own.
-    return Packing(kinds=_LINEAR_ONLY, bits=4, dtype="uint8", tile=(nested, block), tile_bits=nested * 8 + 32)
+    return Packing(bits=4, dtype="uint8", tile=(nested, block), tile_bits=nested * 8 + 32)
 
 
 def _mxfp4(_: Mapping[str, Any]) -> Packing:
     """Read OCP MXFP4 as gpt-oss stores its experts: 4 bits, and a shared exponent for each 32."""
-    experts = frozenset({Kind.EXPERT_PARAMETER})
-    return Packing(kinds=experts, bits=4, dtype="uint8", tile=(1, 32), tile_bits=8)
+    return Packing(bits=4, dtype="uint8", tile=(1, 32), tile_bits=8)
 
 
 def _nvfp4(_: Mapping[str, Any]) -> Packing:
@@ -178,7 +184,7 @@ def _hqq(config: Mapping[str, Any]) -> Packing:
     settings = (config.get("quant_config") or {}).get("weight_quant_params") or config
     bits = int(settings.get("nbits") or 4)
     tile = (1, _columns(settings.get("group_size", 64)))
-    return Packing(kinds=_LINEAR_ONLY, bits=bits, dtype="uint8", tile=tile, tile_bits=32)
+    return Packing(bits=bits, dtype="uint8", tile=tile, tile_bits=32)
 
 
 def _quanto(config: Mapping[str, Any]) -> Packing:
@@ -188,7 +194,6 @@ def _quanto(config: Mapping[str, Any]) -> Packing:
     dtype = "float8_e4m3fn" if name == "float8" else "int8" if name == "int8" else "uint8"
     grouped = name in {"int4", "int2"}
     return Packing(
-        kinds=_LINEAR_ONLY,
         bits=bits,
         dtype=dtype,
         tile=(1, 128 if grouped else 0),
@@ -197,14 +202,19 @@ def _quanto(config: Mapping[str, Any]) -> Packing:
 
 
 def _eetq(_: Mapping[str, Any]) -> Packing:
-    return Packing(kinds=_LINEAR_ONLY, bits=8, dtype="int8", tile=(1, 0), tile_bits=16)
+    return Packing(bits=8, dtype="int8", tile=(1, 0), tile_bits=16)
 
 
 def _bitnet(_: Mapping[str, Any]) -> Packing:
     """Read BitNet: four ternary values a byte, one scale a matrix."""
-    return Packing(kinds=_LINEAR_ONLY, bits=2, dtype="uint8", matrix_bits=16)
+    return Packing(bits=2, dtype="uint8", matrix_bits=16)
 
 
+_KINDS: Mapping[str, tuple[Kind, ...]] = {
+    # Packed while loading, layer by layer: stacked experts are no layers and stay as they are.
+    **dict.fromkeys(("bitnet", "bitsandbytes", "eetq", "hqq", "quanto"), (Kind.LINEAR,)),
+    "mxfp4": (Kind.EXPERT_PARAMETER,),
+}
 _METHODS: Mapping[str, Callable[[Mapping[str, Any]], Packing]] = {
     "auto-round": _auto_round,
     "awq": _awq,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_probe.graph import Kind, Note
 from lora_probe.scanner.exemptions import exempt_names
-from lora_probe.scanner.packing import method_of, packing_of
+from lora_probe.scanner.packing import method_of, packings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ class _Storage:
     """How the checkpoint of one config stores its weights."""
 
     method: str
-    packing: Packing | None
+    packings: Mapping[Kind, Packing] | None
     """None where the config says something that is not understood."""
     exempt: Names | None
     """What the config leaves alone; None stands for the default: the head, and what is tied."""
@@ -63,12 +63,13 @@ class _Storage:
         """Return `site` with the element type and bytes of its stored weight, None where they are unknown."""
         if site.kind not in _PACKABLE or site.tied_to or self.tower not in {None, site.tower}:
             return site
-        if self.packing is None:
+        if self.packings is None:
             return replace(site, dtype=None, weight_bytes=None)
-        if site.kind not in self.packing.kinds or self._is_exempt(site, is_head=is_head):
+        packing = self.packings.get(site.kind)
+        if packing is None or self._is_exempt(site, is_head=is_head):
             return site
-        size = self.packing.bytes(site.in_features, site.out_features) * site.experts
-        return replace(site, dtype=self.packing.dtype, weight_bytes=size)
+        size = packing.bytes(site.in_features, site.out_features) * site.experts
+        return replace(site, dtype=packing.dtype, weight_bytes=size)
 
     def _is_exempt(self, site: Site, *, is_head: bool) -> bool:
         if self.exempt is None:
@@ -80,13 +81,15 @@ class _Storage:
 def _storage_of(config: Mapping[str, Any]) -> _Storage | None:
     """Return what `config` or its text part says about packed weights, None where it says nothing."""
     for part, tower in ((config, None), (config.get("text_config"), "text")):
-        found = part.get("quantization_config") if isinstance(part, dict) else None
+        if not isinstance(part, dict):
+            continue
+        found = part.get("quantization_config")
         if not isinstance(found, dict) or not found:
             continue
-        packing = packing_of(found)
+        packings = packings_of({**found, "expert_dtype": part.get("expert_dtype")})
         try:
             exempt = exempt_names(found)
         except ValueError:
-            packing, exempt = None, None
-        return _Storage(method=method_of(found), packing=packing, exempt=exempt, tower=tower)
+            packings, exempt = None, None
+        return _Storage(method=method_of(found), packings=packings, exempt=exempt, tower=tower)
     return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lora_probe.graph import Adaptable, Kind, ModuleGraph, Note, Site
+from lora_probe.graph import Kind, ModuleGraph, Note, Site
+from lora_probe.peft_rules.tables import MAMBA_MODULES, MAMBA_TYPES
 from lora_probe.roles import Place, Role, assign_roles
 from lora_probe.scanner.members import base_of
 from lora_probe.scanner.packing import method_of
@@ -27,7 +28,6 @@ def walk(
     *,
     model: str,
     source: str,
-    revision: str | None = None,
     versions: Mapping[str, str] | None = None,
     notes: Iterable[Note] = (),
 ) -> ModuleGraph:
@@ -44,7 +44,7 @@ def walk(
     outputs = tree.path_of(_embedding(base, "get_output_embeddings"))
     places = [_place(found, inputs, outputs) for found in tree.found]
     roles = assign_roles(places, model_type=model_type, architecture=architecture)
-    sites = tuple(_site(found, role) for found, role in zip(tree.found, roles, strict=True))
+    sites = tuple(_site(found, role, model_type) for found, role in zip(tree.found, roles, strict=True))
     uncovered = tuple(tree.uncovered)
     return ModuleGraph(
         model=model,
@@ -61,7 +61,6 @@ def walk(
         tie_word_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
         dtype=_dtype_name(getattr(config, "dtype", None)),
         quantization=_quantization(config),
-        revision=revision,
         versions=dict(versions or {}),
         notes=(*notes, *_notes(sites, wrappers=tree.wrappers)),
     )
@@ -82,11 +81,8 @@ def _place(found: Found, inputs: str | None, outputs: str | None) -> Place:
     )
 
 
-def _site(found: Found, role: Role) -> Site:
+def _site(found: Found, role: Role, model_type: str) -> Site:
     weight, tensor = found.weight, found.tensor
-    adaptable = weight.adaptable
-    if adaptable is Adaptable.PARAMETER and not found.visit.path:
-        adaptable = None  # PEFT replaces the module that holds the parameter; nothing holds the root
     elements = 0 if found.tied_to else weight.elements
     return Site(
         path=found.visit.path,
@@ -109,8 +105,20 @@ def _site(found: Found, role: Role) -> Site:
         module_class=found.visit.classes[-1],
         dtype=_dtype_name(tensor.dtype),
         weight_bytes=0 if found.tied_to else weight.stored_bytes or tensor.numel() * tensor.element_size(),
-        adaptable=adaptable,
+        adaptable=None if _is_refused(found, model_type) else weight.adaptable,
     )
+
+
+def _is_refused(found: Found, model_type: str) -> bool:
+    """Tell whether PEFT raises at this place for what it takes elsewhere.
+
+    To wrap a parameter it replaces the module that holds it, and nothing holds the root. Of Mamba models it
+    refuses what fused kernels read past an adapter.
+    """
+    path = found.visit.path
+    if not path:
+        return True
+    return model_type in MAMBA_TYPES and path.rpartition(".")[2] in MAMBA_MODULES
 
 
 def _embedding(module: nn.Module, getter: str) -> nn.Module | None:
