@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lora_probe.checks.audit import audit
+from lora_probe.errors import PeftRefusal
 from lora_probe.graph import Adaptable
 from lora_probe.peft_rules.experts import renamed_to
 from lora_probe.peft_rules.matching import excluded_paths, matched_paths
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from lora_probe.checks.audit import Audit
     from lora_probe.checks.request import Request
     from lora_probe.checks.serving import Engine
-    from lora_probe.errors import PeftRefusal
     from lora_probe.graph import ModuleGraph, Site
     from lora_probe.peft_rules import Adapter, Inventory, LoraSettings, Prediction
 
@@ -80,14 +81,25 @@ class Case:
     @cached_property
     def written(self) -> tuple[str, ...]:
         """Paths of the modules that `target_modules` names, before PEFT rewrites expert names."""
-        settings = self.settings
-        if settings.is_all_linear:
+        if self.settings.is_all_linear:
             head = self.graph.output_embedding
             found = [path for path in self.inventory.linear if path != head]
         else:
-            found = matched_paths(settings, self.inventory.paths)
-        lost = excluded_paths(settings, self.inventory.paths)
-        return tuple(path for path in found if path not in lost)
+            found = self.literally(self.settings)
+        return tuple(path for path in found if path not in self.left_out)
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """Paths that `exclude_modules` and `modules_to_save` keep from being adapted."""
+        with suppress(PeftRefusal):  # an expression that does not compile, which is a finding of its own
+            return excluded_paths(self.settings, self.inventory.paths)
+        return frozenset()
+
+    def literally(self, settings: LoraSettings) -> list[str]:
+        """Return the module paths that `target_modules` of `settings` names; none where it is broken."""
+        with suppress(PeftRefusal):
+            return matched_paths(settings, self.inventory.paths)
+        return []
 
     @cached_property
     def written_sites(self) -> tuple[Site, ...]:

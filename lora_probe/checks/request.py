@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.checks.peft_config import HIGHEST_RANK, settings_from_config
@@ -48,7 +49,8 @@ def read_request(graph: ModuleGraph, targets: object, *, rank: int, options: Map
 
     """
     if unknown := sorted(set(options) - _OPTIONS):
-        raise BadTargets(text=unknown[0], problem="is no option of a check", near=sorted(_OPTIONS))
+        near = get_close_matches(unknown[0], sorted(_OPTIONS), n=3)
+        raise BadTargets(text=unknown[0], problem="is no option of a check", near=near)
     if isinstance(targets, LoraSettings):
         return Request(text=_shown(targets.target_modules), settings=targets)
     config = targets.to_dict() if hasattr(targets, "to_dict") else targets

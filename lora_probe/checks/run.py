@@ -13,6 +13,7 @@ from lora_probe.checks.request import Request, check_rank, read_request
 from lora_probe.checks.serving import find_engines
 from lora_probe.errors import PeftRefusal
 from lora_probe.peft_rules import Inventory, predict
+from lora_probe.peft_rules.matching import compiled
 
 if TYPE_CHECKING:
     import os
@@ -56,6 +57,8 @@ def check(
     prediction, refusal = None, None
     try:
         prediction = predict(inventory, request.settings)
+        for key in request.settings.alpha_pattern:  # which decides no shape, so that a prediction ignores it
+            compiled(key, field="alpha_pattern")
     except PeftRefusal as error:
         refusal = error
     case = Case(

@@ -11,7 +11,6 @@ from lora_probe.checks.records import Severity
 from lora_probe.checks.renames import new_names
 from lora_probe.checks.rule import Hit, Rule
 from lora_probe.graph import Adaptable
-from lora_probe.peft_rules.matching import excluded_paths, matched_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
 
 
 def _examine(case: Case) -> Iterator[Hit]:
-    lost = excluded_paths(case.settings, case.inventory.paths)
     for name in case.names:
-        found = matched_paths(replace(case.settings, target_modules=(name,)), case.inventory.paths)
+        found = case.literally(replace(case.settings, target_modules=(name,)))
         if name in case.renamed or (not found and (new_names(case.graph, name) or _is_expert(case, name))):
             continue
         if not found and case.matches(name):
@@ -33,7 +31,7 @@ def _examine(case: Case) -> Iterator[Hit]:
                 message=f"target_modules entry {name!r} matches no module{silently}",
                 fix=suggestion(case, name),
             )
-        elif lost.issuperset(found):
+        elif case.left_out.issuperset(found):
             yield Hit(
                 message=f"everything that target_modules entry {name!r} matches is excluded or saved in full",
                 paths=tuple(found),
