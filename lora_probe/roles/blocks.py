@@ -52,9 +52,8 @@ WEIGHTS = Table((
         reason="stands behind the layers of a tower and leads to another's width",
         named=r"(output_)?proj\d?|encoder_projector|decoder_projector|cross_modal_\w+_transform|fc\d?"
         r"|fc_encoder|\w*_projection|adapter",
-        beside=r"layers?|blocks|lstm|model|encoder|decoder|text_model|vision_model|detr_encoder|conv_stem"
-        r"|upsampler|quantizer"
-        r"|acoustic_encoder",
+        beside="layers?|blocks|lstm|model|encoder|decoder|text_model|vision_model|detr_encoder|conv_stem"
+        "|upsampler|quantizer|acoustic_encoder",
         unless_named=r"fc" ,
         inside=_OPEN,
         where=lambda node: node.kind == "linear" and not node.is_repeated,

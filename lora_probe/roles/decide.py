@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "decide"]
 
-_TECHNICAL = frozenset({"base_layer", "original_module"})
+_TECHNICAL = frozenset({"base_layer", "original_module", "modules_to_save"})
 """Modules that PEFT puts around a weight; they never say what it is for."""
+_NAMED_BY_USER = frozenset({"modules_to_save", "lora_a", "lora_b", "lora_embedding_a", "lora_embedding_b"})
+"""What PEFT names so has children with the names of adapters."""
 _SHELLS = frozenset({"linear", "conv", "convolution", "proj", "projection", "weight"})
 """Names of the only child of a module that does something around one matrix, such as clipping its output."""
 _AROUND = 4
@@ -79,7 +81,7 @@ def _assign_blocks(root: Node) -> None:
         rule = MODULES.first(node, above, modules)
         if rule is None:
             node.block, node.block_rule = above, node.parent.block_rule
-            is_entry = node.name == INDEX and node.children  # such as one of many experts
+            is_entry = node.name == INDEX and len(node.children) > 1  # such as one of many experts
             node.unit = node.parent.unit if above and not is_entry else node
         else:
             node.block, node.block_rule = rule.word, rule.name
@@ -154,7 +156,7 @@ def _without(node: Node, shells: frozenset[str]) -> Node:
         and parent.name
         and (
             node.name in _TECHNICAL
-            or parent.name == "modules_to_save"
+            or parent.name in _NAMED_BY_USER
             or (node.name in shells and len(parent.children) == 1 and parent.name != INDEX)
         )
     ):

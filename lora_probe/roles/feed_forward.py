@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["FEED_FORWARD", "MIXTURE"]
 
 _MIXTURE = frozenset({"experts", "shared_experts", "router"})
-_PAIR = r"(fc|lin|linear|dense|ffn_layer)_?[12]|ffn|ffn_output|(up|down|gate|gate_up)_proj"
+_PAIR = r"(fc|lin|linear|dense|ffn_layer)_?[12]|ffn|ffn_output|(up|down|gate|gate_up)_proj|ff_(proj|out)"
 
 
 def _is_no_projector(node: Node) -> bool:
@@ -70,12 +70,11 @@ FEED_FORWARD = (
     Rule(
         name="feed-forward", word="mlp",
         reason="the name or class says feed-forward",
-        named=r"(self_|cross_|ds_|query_|audio_|vision_)?mlps?|mlp_(block|inter|channels)|ffns?\d?"
-        r"|feed_?forward\d?(_\w+)?|ff\d?"
-        r"|ffw_layer_(start|end)|densereludense",
-        classed=r"\w*(MLP|Mlp|FFN|FeedForward|FeedForwardNetwork|DenseActDense|DenseGatedActDense|MLPBlock"
-        r"|MLPLayer|LayerFF)",
+        named=r"(\w+_)?mlps?|mlp_(block|inter|channels)|ffns?\d?|feed_?forward\d?(_\w+)?|ff\d?(_context)?"
+        "|ffw_layer_(start|end)|densereludense",
+        classed=r"\w*(MLP|Mlp|FFN|FeedForward|FeedForwardNetwork|DenseActDense|DenseGatedActDense|MLPBlock|MLPLayer|LayerFF)",
         outside=CLOSED | {"mlp", "ssm", "embedding"},
+        unless_named=r"\w*(bias|position|router|shared)\w*",
         where=_is_no_projector,
     ),
     Rule(

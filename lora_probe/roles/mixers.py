@@ -19,6 +19,9 @@ CLOSED = frozenset(
 """Blocks that name whatever is inside them."""
 LAYER = CLOSED | MIXERS | {"mlp"}
 
+_FEED_FORWARD = frozenset(
+    {"mlp", "ffn", "fc1", "linear1", "up_proj", "ff_proj", "feed_forward", "intermediate"}
+)
 _STACKS = frozenset({"layers", "layer", "blocks", "block", "h", "resblocks"})
 
 
@@ -27,9 +30,16 @@ def is_no_stack(node: Node) -> bool:
     return not node.child_names & _STACKS and node.child_names != {INDEX}
 
 
+def _is_no_layer(node: Node) -> bool:
+    """Tell whether `node` is attention alone, not a whole layer that holds its projections among others."""
+    return is_no_stack(node) and not node.child_names & _FEED_FORWARD
+
+
 def _attends_from_latents(node: Node) -> bool:
     """Tell whether an attention of a connector belongs to a resampler, by the whole class name."""
     words = ("Perceiver", "Resampler", "Compressor")
+    if node.parent_name == "resampler":
+        return True
     return (
         node.tower == "connector"
         and "Attention" in node.class_name
@@ -78,20 +88,26 @@ CROSS_ATTENTION = (
     Rule(
         name="cross-attention-class", word="cross_attention",
         reason="the class says that keys and values come from elsewhere",
-        classed=r"\w*(CrossAttention|EncDecAttention|EncoderDecoderAttention|AssignAttention"
-        r"|BiMultiHeadAttention)(Layer)?",
+        classed=r"\w*(Cross|EncDec|EncoderDecoder|Assign|BiMultiHead)Attention(Layer)?",
         outside=CLOSED | {"cross_attention", "ssm"},
         where=is_no_stack,
     ),
     Rule(
         name="cross-attention-name", word="cross_attention",
         reason="the name says that keys and values come from elsewhere",
-        named=r"(\w+_)?cross_?attn(_\w+)?|(\w+_)?cross_?attention|enc(oder)?_(dec(oder)?_)?(attn"
-        r"|attention)(_\w+)?"
-        r"|encdecattention|x_attn|multihead_attn|\w*attn_(token|image)_to_(token|image)",
+        named=r"(\w+_)?cross_?attn(_\w+)?|(\w+_)?cross_?attention"
+        r"|enc(oder)?_(dec(oder)?_)?(attn|attention)(_\w+)?|encdecattention|x_attn|multihead_attn"
+        r"|\w*attn_(token|image)_to_(token|image)",
         unless_named=r"\w*_layers",
         outside=CLOSED | {"cross_attention", "ssm"},
         where=is_no_stack,
+    ),
+    Rule(
+        name="second-attention", word="cross_attention",
+        reason="diffusers calls the attention to the prompt attn2, beside attn1 to itself",
+        named=r"attn2",
+        beside=r"attn1",
+        outside=CLOSED | MIXERS,
     ),
     Rule(
         name="attention-of-a-resampler", word="cross_attention",
@@ -110,7 +126,7 @@ CROSS_ATTENTION = (
     ),
     Rule(
         name="pooling-by-attention", word="cross_attention",
-        reason="no matrix for the queries, or a head: the query is learned or averaged",
+        reason="no matrix for the queries, or a pooling head: the query is learned or averaged",
         holding=together("k_proj v_proj", "wk wv"),
         outside=CLOSED | MIXERS,
         where=_pools,
@@ -128,9 +144,8 @@ ATTENTION = (
     Rule(
         name="attention", word="attention",
         reason="the name or class says attention",
-        named=r"(\w+_)?(attn|attention|attentions|att)|(local|transientglobal)selfattention",
-        classed=r"\w*(Attention|Attn|AttnBlock|MLA|MoA|AttentionOutput|SelfOutput|AttentionSubsample)(\dD"
-        r"|\dd)?",
+        named=r"(\w+_)?(attn\d?|attention|attentions|att)|(local|transientglobal)selfattention",
+        classed=r"\w*(Attention|Attn|AttnBlock|MLA|MoA|AttentionOutput|SelfOutput|AttentionSubsample)\w?\w?",
         unless_named=r"(post|pre)_\w+",
         outside=CLOSED | MIXERS,
         where=is_no_stack,
@@ -140,11 +155,19 @@ ATTENTION = (
         reason="queries, keys and values side by side",
         holding=together(
             "q_proj k_proj v_proj", "q_proj kv_proj", "query key value", "q_lin k_lin v_lin", "wq wk wv",
-            "to_q to_k to_v", "to_q to_kv", "kv_a_proj_with_mqa", "qkv_proj o_proj", "qkv proj", "wqkv wo",
-            "c_attn c_proj", "in_proj_weight", "queries keys_values", "queries_keys_values",
+            "to_q to_k to_v", "to_q to_kv", "kv_a_proj_with_mqa", "qkv_proj o_proj", "w_pack o_proj",
+            "qkv proj", "wqkv wo", "c_attn c_proj", "in_proj_weight", "queries keys_values",
+            "queries_keys_values",
         ),
         outside=CLOSED | MIXERS,
-        where=is_no_stack,
+        where=_is_no_layer,
+    ),
+    Rule(
+        name="projections-in-the-layer", word="attention",
+        reason="the projections stand in the layer itself, beside those of the feed-forward layer",
+        named=r"[qkvo]_proj|(out|qkv|att)_proj|attn_out",
+        beside=r"[qkv]_proj|(qkv|att)_proj|attn_out",
+        outside=CLOSED | MIXERS,
     ),
     Rule(
         name="output-of-attention", word="attention",

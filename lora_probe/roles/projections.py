@@ -63,9 +63,9 @@ _ATTENTION = (
     spelled("weights", "attention_weights"),
     spelled(
         "position",
-        r"linear_pos pos_proj proj_pos relative_k_proj r_proj r r_kernel r_net pos_key_proj pos_query_proj"
-        r" pos_q_proj"
-        r" gru_rel_pos_linear (pos_)?bias_[uv] rel_logits_proj relative_pos_embeddings \w*position_bias_mlp",
+        "linear_pos pos_proj proj_pos relative_k_proj r_proj r r_kernel r_net pos_key_proj"
+        " pos_query_proj pos_q_proj gru_rel_pos_linear (pos_)?bias_[uv] rel_logits_proj"
+        r" relative_pos_embeddings \w*position_bias_mlp",
     ),
     spelled("position", "proj", under="rel_logits_proj"),
     spelled("sink", "sink_proj sinks"),
@@ -73,34 +73,35 @@ _ATTENTION = (
     spelled("gate", "gate_proj g_proj output_gate gate gating gate_linear attn_gate attn_layer gate_fc"),
     spelled(
         "qkv",
-        "qkv qkv_proj wqkv w_qkv query_key_value c_attn att_proj in_proj_weight in_proj to_qkv qkv_projection"
-        " queries_keys_values mixed_qkv qkv_layer",
+        r"qkv qkv_proj wqkv w_qkv linear_qkv w_pack (\w+_)?query_key_value c_attn att_proj in_proj_weight in_proj"
+        " to_qkv qkv_projection queries_keys_values mixed_qkv qkv_layer",
     ),
     spelled("qk", "qk qk_proj query_key"),
     spelled("kv", "kv kv_proj to_kv key_value keys_values wkv w_kv linear_kv"),
     spelled(
         "q",
-        r"q q_proj q_lin q_linear q_head q_proj_weight query query_proj query_layer query_projection queries"
-        r" (layout|e2e|e2w|w2e)_query wq w_q to_q to_query linear_q project_q projection_query input_linear",
+        "q q_proj add_q_proj q_lin q_linear q_head q_proj_weight query query_proj query_layer"
+        " query_projection queries (layout|e2e|e2w|w2e)_query wq w_q to_q to_query linear_q project_q"
+        " projection_query input_linear",
     ),
     spelled(
         "k",
-        r"k k_proj k_lin k_linear k_head k_proj_weight key key_proj key_layer key_projection keys layout_key"
-        r" key_(protein|structure|msa) wk w_k to_k to_key linear_k project_k projection_key",
+        "k k_proj add_k_proj k_lin k_linear k_head k_proj_weight key key_proj key_layer key_projection"
+        " keys layout_key key_(protein|structure|msa) wk w_k to_k to_key linear_k project_k"
+        " projection_key",
     ),
     spelled(
         "v",
-        r"v v_proj v_lin v_linear v_head v_proj_weight value value_proj value_layer value_projection values"
-        r" layout_value value_(protein|structure|msa) values_(text|vision)_proj v_proj_(current|delayed)"
-        r" wv w_v to_v to_value linear_v project_v projection_value",
+        "v v_proj add_v_proj v_lin v_linear v_head v_proj_weight value value_proj value_layer"
+        " value_projection values layout_value value_(protein|structure|msa) values_(text|vision)_proj"
+        " v_proj_(current|delayed) wv w_v to_v to_value linear_v project_v projection_value",
     ),
     spelled(
         "o",
-        r"o o_proj o_net out out_proj out_lin out_(text|vision)_proj output output_proj output_projection"
-        r" output_linear"
-        r" wo w_o to_out linear_out project_o proj proj_out projection projection_layer attention_out"
-        r" attention_output"
-        r" c_proj post post_proj final dense linear",
+        "o o_proj o_net out out_proj out_lin out_(text|vision)_proj output output_proj output_projection"
+        " output_linear wo w_o to_out to_add_out linear_out linear_proj project_o proj proj_out projection"
+        " projection_layer attn_out attention_out attention_output c_proj post post_proj final"
+        r" (\w+_expert_)?dense linear",
     ),
     spelled("o", "conv1d", under="post_attention"),
     PartRule(
@@ -144,6 +145,21 @@ _MLP = (
     spelled("gate", "gate_proj gate w_gate wi_0 w_0 proj_up_gate fc1_g gate_fc receptance linear_gate"
     " gate_layer"),
     PartRule(
+        name="gate-of-qwen", part="gate",
+        reason="beside w1 and c_proj, the second is the gate",
+        named="w2", where=has("c_proj"),
+    ),
+    PartRule(
+        name="gate-of-grok", part="gate",
+        reason="beside linear_v, the unnumbered matrix is the gate",
+        named="linear", where=has("linear_v"),
+    ),
+    PartRule(
+        name="down-of-grok", part="down",
+        reason="beside linear_v, the numbered matrix leads back",
+        named="linear_1", where=has("linear_v"),
+    ),
+    PartRule(
         name="gate-of-three", part="gate",
         reason="beside a third matrix, the first is the gate",
         named="w1", where=has("w3", "v1"),
@@ -152,18 +168,16 @@ _MLP = (
     spelled("down", "dense conv1d", under=r"(\w+_)?output(_query)?"),
     spelled(
         "up",
-        r"up up_proj w_up w1 w3 v1 wi wi_1 w_1 w_in fc_?1 fc1_x fc_in c_fc lin1 linear_?1 linear_fc1"
-        r" linear_in linear_up"
-        r" input_linear dense_?1 dense_h_to_4h intermediate intermediate_dense proj_in proj_up in_proj"
-        r" layer_?1"
-        r" ffw_layer_1 conv_?1 pwconv1 key ffn mlp_in",
+        "up up_proj w_up w1 w3 v1 wi wi_1 w_1 w_in fc_?1 fc1_x fc_in c_fc lin1 linear_?1 linear_fc1"
+        " linear_in linear_up linear_v input_linear dense_?1 dense_h_to_4h intermediate"
+        " intermediate_dense proj_in proj_up in_proj layer_?1 ffw_layer_1 conv_?1 pwconv1 key ffn"
+        " ff_proj mlp_in",
     ),
     spelled(
         "down",
-        r"down down_proj w_down w2 wo w_out fc_?2 fc_out c_proj lin2 linear_?2 linear_fc2 linear_out"
-        r" linear_down"
-        r" output_linear dense_?2 dense_4h_to_h output output_dense proj_out proj_down out_proj layer_?2"
-        r" ffw_layer_2 conv_?2 pwconv2 value ffn_output weights_out mlp_out",
+        "down down_proj w_down w2 wo w_out fc_?2 fc_out c_proj lin2 linear_?2 linear_fc2 linear_out"
+        " linear_down output_linear dense_?2 dense_4h_to_h output output_dense proj_out proj_down"
+        " out_proj layer_?2 ffw_layer_2 conv_?2 pwconv2 value ffn_output ff_out weights_out mlp_out",
     ),
     PartRule(
         name="first-of-chain", part="up",
@@ -188,6 +202,11 @@ _MLP = (
 )  # fmt: skip
 
 _SSM = (
+    PartRule(
+        name="query-of-rwkv", part="q",
+        reason="beside a gate of its own, the receptance reads the state",
+        named="receptance", where=has("gate"),
+    ),
     spelled("in", "in_proj in_proj_qkvz linear_x input_projection"),
     spelled("qkv", "in_proj_qkv qkv_proj qkv"),
     spelled("qk", "qk_proj qk"),
@@ -223,8 +242,8 @@ _EMBEDDING = (
     spelled("per_layer", r"\w*per_layer\w*"),
     spelled(
         "relative_position",
-        r"relative_attention_bias \w*relative_pos\w* rel_pos\w* rel_embeddings rel_attn_embed relative_bias"
-        r" distance_embedding pe_k position_bias biases box_rpb_embed_[xy]",
+        r"relative_attention_bias \w*relative_pos\w* rel_pos\w* rel_embeddings rel_attn_embed"
+        " relative_bias distance_embedding pe_k position_bias biases box_rpb_embed_[xy]",
     ),
     PartRule(
         name="relative-position-module", part="relative_position",
@@ -240,7 +259,7 @@ _EMBEDDING = (
         name="position-module", part="position",
         reason="stands in a module of positions",
         under=r"pos_conv_embed|query_pos_head|ref_point_head|reference_points_head|\w*time_?step_?\w*"
-        r"|positional_encoder",
+        "|positional_encoder",
     ),
     spelled("token_type", r"token_type_\w+ \w*segment\w*"),
     spelled("query", r"quer(y|ies)_\w+ (\w+_)?(iou|mask|obj_score|presence|hq)_tokens? latents"),
@@ -253,9 +272,9 @@ _EMBEDDING = (
     PartRule(
         name="vocabulary", part="token",
         reason="a table that is named for tokens or words, or for nothing else",
-        named=r"(\w*_)?tok(en)?s?(_\w+)?|\w*words?_embeddings?|\w*wte|embed|embed_in|embeddings?|shared"
-        r"|input_embedding"
-        r"|input_embeds_layers?|\w*_embed_layer|embed_\w*tokens|generation_embeddings|hashbucket\w*",
+        named=r"(\w*_)?tok(en)?s?(_\w+)?|\w*words?_embeddings?|\w*wte|emb|embed|embed_in|embeddings?|shared"
+        r"|input_embedding|input_embeds_layers?|\w*_embed_layer|embed_\w*tokens|generation_embeddings"
+        r"|hashbucket\w*",
         where=is_kind("embedding"),
     ),
     PartRule(

@@ -63,7 +63,7 @@ STEERING = (
         name="residual-mixing", word="residual",
         reason="mixes the copies of the residual stream, or what layers add to it",
         named=r"\w+_hc|hc_head|(\w+_)?hyper_connection\w*|altup(_\w+)?|laurel|gateway|message_fc"
-        r"|temporal_dense",
+        "|temporal_dense",
         classed=r"\w*(HyperConnection|HyperHead|GatedResidual|AltUp|Laurel\w*|AttentionResidual)",
         outside=LAYER,
     ),
@@ -110,8 +110,7 @@ CONVOLUTIONS = (
         name="squeeze-and-excitation", word="conv",
         reason="weighs the channels of a convolution, which some networks call attention",
         named=r"(\w+_)?squeeze_(and_)?excit\w*",
-        classed=r"\w*(SELayer|SqueezeExcit\w*|SqueezeAndExcit\w*|ExcitationModule|ExcitationLayer"
-        r"|ExciteLayer)",
+        classed=r"\w*(SELayer|SqueezeExcit\w*|SqueezeAndExcit\w*|ExcitationModule|ExcitationLayer|ExciteLayer)",
         outside=LAYER,
     ),
     Rule(
@@ -119,7 +118,7 @@ CONVOLUTIONS = (
         reason="the class or name is a convolution module, such as a Conformer's",
         named=r"conv_module|lconv\d?d?|conv_feed_forward",
         classed=r"\w*(Convolution(al)?Module|ConvModule|LightConv1d|ConformerConv\w*)|FocalNetModulation"
-        r"|Modulation",
+        "|Modulation",
         outside=LAYER,
     ),
     Rule(
@@ -165,18 +164,17 @@ EMBEDDINGS = (
         name="positions-from-values", word="embedding",
         reason="turns boxes, times or distances into positions",
         named=r"query_pos_head|ref_point_head|reference_points_head|\w*time_?step_?(proj|embed\w*)"
-        r"|box_rpb_embed_[xy]"
-        r"|\w*positional_encod(ing|er)\w*|rel_pos\w*|relative_(attention|position)_bias\w*",
+        r"|box_rpb_embed_[xy]|\w*positional_encod(ing|er)\w*|rel_pos\w*"
+        r"|relative_(attention|position)_bias\w*",
         outside=LAYER | {"embedding"},
     ),
     Rule(
         name="embedding-module", word="embedding",
         reason="turns input into the tower's width",
         named=r"(\w+_)?embeddings?|(\w+_)?embedder|patch_(embed\w*|conv|projection)|embed_(?!out)\w+"
-        r"|(\w+_)?embed_tokens"
-        r"|(\w+_)?wte|(\w+_)?wpe|\w*embeddings?_(project\w*|transformation)|embedding_hidden_mapping_in"
-        r"|pos_conv_embed"
-        r"|pos_embed|inputs_embeds_projector|input_ff_layer|visn_fc|\w+_pos_enc_project",
+        r"|(\w+_)?embed_tokens|(\w+_)?wte|(\w+_)?wpe|\w*embeddings?_(project\w*|transformation)"
+        "|embedding_hidden_mapping_in|pos_conv_embed|pos_embed|inputs_embeds_projector|input_ff_layer"
+        r"|visn_fc|\w+_pos_enc_project",
         classed=r"\w*(Embeddings?|Embedder|PatchEmbed)(\dD)?",
         outside=LAYER | {"embedding"},
         where=_is_small,
@@ -192,8 +190,7 @@ EMBEDDINGS = (
         name="input-projection", word="embedding",
         reason="brings raw latents, prompts or conditions to the tower's width",
         named=r"\w+_(latent|prompt)_proj|num_\w+_proj|\w+_delta_proj|noisy_\w+_proj|cond_proj"
-        r"|\w*action_in_proj|state_proj"
-        r"|action_time_mlp_\w+",
+        r"|\w*action_in_proj|state_proj|action_time_mlp_\w+",
         outside=LAYER | {"embedding"},
     ),
 )  # fmt: skip
@@ -218,16 +215,21 @@ HEADS = (
         name="head", word="head",
         reason="maps the last states to the task's output",
         named=r"(\w+_)?heads?|score|classifier|cls|qa_outputs|logits|logit_\w+|(\w+_)?predictions?"
-        r"|predict_\w+|proj_out"
-        r"|embed_out|lm_loss|pred_layer|output_projection|(\w+_)?(class|bbox|box|score|mask)_(embed"
-        r"|embedder)|enc_output"
-        r"|matchability|final_projection|token_confidence|feat_out|reg_conf|\w+_mask_mlp"
-        r"|dot_product_scoring|head_linear|action_out_proj|\w+_action_out_proj|seasonality_projection"
-        r"|task_mlp",
-        classed=r"\w*(LMHead|PredictionHead|ClassificationHead|MLMHead|ContrastiveHead|GlobalPointer"
-        r"|ConfidenceLayer)",
+        r"|predict_\w+|proj_out|embed_out|lm_loss|pred_layer|output_projection"
+        r"|(\w+_)?(class|bbox|box|score|mask)_(embed|embedder)|enc_output|matchability|final_projection"
+        r"|token_confidence|feat_out|reg_conf|\w+_mask_mlp|dot_product_scoring|output_layer|head_linear"
+        r"|action_out_proj|\w+_action_out_proj|seasonality_projection|task_mlp",
+        classed=r"\w*(LMHead|PredictionHead|ClassificationHead|MLMHead|ContrastiveHead|GlobalPointer|ConfidenceLayer)",
         outside=LAYER | {"conv", "pooler", "embedding", "resample"},
         where=_is_plain,
+    ),
+    Rule(
+        name="output-matrix", word="head",
+        reason="the last matrix beside the model, or beside its token table",
+        named=r"output|ff_out",
+        beside=r"tok_embeddings|wte|model",
+        outside=LAYER,
+        where=lambda node: not node.is_repeated,
     ),
     Rule(
         name="mask-heads", word="head",
@@ -245,8 +247,8 @@ HEADS = (
     Rule(
         name="contrastive-head", word="head",
         reason="projects into a space that is shared with another tower",
-        named=r"(visual|text|image|vision|audio|speech)_projection(_layer)?|transformation"
-        r"|prompts_visual_projection",
+        named="(visual|text|image|vision|audio|speech)_projection(_layer)?|transformation"
+        "|prompts_visual_projection",
         outside=LAYER | {"conv", "pooler", "embedding"},
         where=_projects_into_shared_space,
     ),

@@ -48,18 +48,22 @@ TOWERS = Table((
     Rule(
         name="connector", word="connector",
         reason="projectors, mergers and resamplers carry one tower's states into another's width",
-        named=r"((multi_?modal|mm|modality|vision|vl|speech|audio|layerwise|spatial|prompt)_)?projectors?"
-        r"|(\w+_)?connector|(\w+_)?merger"
-        r"|(\w+_)?merger_list|(\w+_)?aligner|\w*resampler(_model)?|qformer|vision_adapter|vision_projection"
-        r"|language_projection"
-        r"|image_to_text_projection|\w+_to_(mm|text)_projection|embed_vision|embed_audio|spatial_perceiver"
-        r"|img_projection_\w+"
-        r"|(up|down)_proj_for_\w+",
-        classed=r"\w*(MultiModalProjector|Connector|QFormer(Model)?|PatchMerger|Resampler|Aligner"
-        r"|QFormerDownsampler)",
+        named="((multi_?modal|mm|modality|vision|vl|speech|audio|layerwise|spatial|prompt)_)?projectors?"
+        r"|(\w+_)?connector|(\w+_)?merger|(\w+_)?merger_list|(\w+_)?aligner|\w*resampler(_model)?|qformer"
+        "|vision_adapter|vision_projection|language_projection|image_to_text_projection"
+        r"|\w+_to_(mm|text)_projection|embed_vision|embed_audio|spatial_perceiver|img_projection_\w+"
+        r"|(up|down)_proj_for_\w+|mm_projection|img_projection",
+        classed=r"\w*(MultiModalProjector|Connector|QFormer(Model)?|PatchMerger|Resampler|Aligner|QFormerDownsampler)",
         unless_classed=r"\w*ScaleProjector",
         outside=frozenset({"connector", "prompt"}),
         where=lambda node: node.parent_name not in {"positional_encoder", "head"},
+    ),
+    Rule(
+        name="bare-projector", word="connector",
+        reason="a network between a vision tower and a language model, not named after either",
+        named=r"mlp\d?",
+        beside=r"language_model",
+        inside=_OUTSIDE,
     ),
     Rule(
         name="lone-projection", word="connector",
@@ -90,8 +94,8 @@ TOWERS = Table((
     Rule(
         name="action-expert", word="action",
         reason="reads and writes states and actions",
-        named=r"dit|action_expert|embed_action_time|\w*action_(in|out)_proj|(embed|predict)_(state|action"
-        r"|return|timestep)",
+        named=r"dit|action_expert|embed_action_time|\w*action_(in|out)_proj"
+        "|(embed|predict)_(state|action|return|timestep)",
         inside=_OUTSIDE,
     ),
     Rule(
@@ -103,8 +107,8 @@ TOWERS = Table((
     Rule(
         name="memory", word="memory",
         reason="keeps past frames of a video",
-        named=r"memory_(encoder|attention)|mask_downsample|object_pointer_proj"
-        r"|temporal_positional_encoding_projection_layer",
+        named="memory_(encoder|attention)|mask_downsample|object_pointer_proj"
+        "|temporal_positional_encoding_projection_layer",
         inside=_OUTSIDE,
     ),
     Rule(
@@ -164,9 +168,9 @@ TOWERS = Table((
     Rule(
         name="vision-tower", word="vision",
         reason="named for images or video",
-        named=r"(high_res_)?(vision|visual|image|video|img)_?(model|tower|encoder|transformer|processor"
-        r"|backbone|neck|proj)"
-        r"|visual|vqmodel|pixel_level_module|vit|vision|(\w+_)?neck",
+        named=r"(high_res_)?(vision|visual|image|video|img)_?"
+        r"(model|tower|encoder|transformer|processor|backbone|neck|proj)"
+        r"|visual|vpm|vqmodel|pixel_level_module|vit|vision|(\w+_)?neck",
         classed=r"\w*Vision(Model|Transformer\w*|Tower|Encoder)|\w*Multiframe\w*",
         inside=_OUTSIDE,
     ),
@@ -180,9 +184,7 @@ TOWERS = Table((
     Rule(
         name="audio-tower", word="audio",
         reason="named for sound or speech, or an audio codec",
-        named=r"(audio|speech|sound|acoustic|semantic|asr)_(tokenizer_)?(model|tower|encoder|embed)(_model)?"
-        r"|codec_model|diarization_model|depth_decoder|coarse_acoustics|fine_acoustics|posterior_encoder"
-        r"|flow",
+        named="(audio|speech|sound|acoustic|semantic|asr)_(tokenizer_)?(model|tower|encoder|embed)(_model)?|apm|codec_model|diarization_model|depth_decoder|coarse_acoustics|fine_acoustics|posterior_encoder|flow",
         classed=r"\w*Audio(Model|Encoder)|\w*CTCEncoder",
         inside=_OUTSIDE,
     ),
@@ -192,6 +194,14 @@ TOWERS = Table((
         named=r"encoder",
         beside=r"language_model|text_model|llm",
         inside=_OUTSIDE,
+    ),
+    Rule(
+        name="head-of-several-towers", word="head",
+        reason="a task head beside several towers",
+        named=r"classifier|score|\w*classification_head|(itm|mlm|mim|mmm_\w+)_head",
+        beside=r"(vision|image|audio)_model|multimodal_model",
+        inside=_OUTSIDE,
+        where=lambda node: "text_model" in node.siblings,
     ),
     Rule(
         name="text-tower", word="text",

@@ -154,9 +154,6 @@ def _sense(node: Node) -> frozenset[str]:
     place = node.place
     if place is None or node.kind != "embedding" or "class" in node.name:
         return frozenset()
-    named = any(word in node.name for word in ("token", "word", "wte", "shared"))
-    return (
-        frozenset({"tokens"})
-        if place.is_input_embedding or (named and "type" not in node.name)
-        else frozenset()
-    )
+    named = "type" not in node.name and any(word in node.name for word in ("token", "word", "wte", "shared"))
+    plain = node.name in {"emb", "embedding", "embeddings"}
+    return frozenset({"tokens"}) if place.is_input_embedding or named or plain else frozenset()

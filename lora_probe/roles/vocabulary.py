@@ -1,7 +1,7 @@
 """The words that a role may use, each with its meaning in one line; any other word is a bug.
 
-The blocks of :data:`PARTS` have standard parts. In every other block, and for a weight of those blocks that has
-no standard name, the part is the weight's own name.
+The blocks of :data:`PARTS` have standard parts. In every other block, and for a weight of those blocks
+without a standard name, the part is the weight's own name.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ TOWERS: Vocabulary = MappingProxyType({
     "prompt": "encodes the clicks, boxes and masks that a person gives",
     "memory": "encodes past frames of a video and attends to them",
     "predictor": "predicts latents, durations or pitch from another tower's states",
+    "head": "task heads beside several towers, of none of them",
     "model": "the only tower of a model whose input its weights do not tell",
 })  # fmt: skip
 
