@@ -6,11 +6,15 @@ https://arxiv.org/abs/2106.09685, section 7.1. The budget that the paper rounds 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from lora_probe import budget
-from lora_probe.graph import ModuleGraph
 from tests.handmade import make_graph, make_site
+
+if TYPE_CHECKING:
+    from lora_probe import ModuleGraph
 
 LAYERS, WIDTH = 96, 12_288
 
@@ -26,7 +30,7 @@ def gpt3() -> ModuleGraph:
 
 
 def test_table_5_of_the_lora_paper(gpt3: ModuleGraph) -> None:
-    """Under 18M parameters each single weight gets r = 8, each pair 4, all four 2; the pairs use all of it."""
+    """Under 18M parameters a single weight gets r = 8, a pair 4, all four 2, and nothing is left."""
     sets = ("q", "k", "v", "o", "qk", "qv", "qkvo")
     found = budget(gpt3, sets, max_parameters="18Mi")
     assert {row.targets: row.rank for row in found.rows} == dict(
