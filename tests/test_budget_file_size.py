@@ -22,7 +22,9 @@ def tensors(draw: st.DrawFn) -> list[GrowingTensor]:
         shape = draw(st.lists(DIMENSIONS, max_size=3))
         if draw(st.booleans()):
             shape.insert(draw(st.integers(0, len(shape))), draw(GROWING))
-        found.append(GrowingTensor(name=name, dtype=draw(st.sampled_from(sorted(DTYPES))), shape=tuple(shape)))
+        found.append(
+            GrowingTensor(name=name, dtype=draw(st.sampled_from(sorted(DTYPES))), shape=tuple(shape))
+        )
     return found
 
 
