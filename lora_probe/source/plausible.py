@@ -19,20 +19,29 @@ __all__ = ["require_plausible"]
 _BOUNDS: tuple[tuple[str, re.Pattern[str], int], ...] = (
     (
         "layers",
-        re.compile(r"(?:num|n)_(?:\w+_)?(?:layers?|blocks|stages)|(?:\w+_)?num_(?:hidden_)?layers|"
-                   r"(?:encoder|decoder|text|vision|audio)_layers|layers|depths?"),
+        re.compile(
+            r"(?:num|n)_(?:\w+_)?(?:layers?|blocks|stages)|(?:\w+_)?num_(?:hidden_)?layers"
+            r"|(?:encoder|decoder|text|vision|audio)_layers|layers|depths?"
+        ),
         2_000,
     ),
     ("experts", re.compile(r"(?:num|n)_(?:\w+_)?experts|moe_num_experts"), 100_000),
-    ("heads", re.compile(r"(?:\w+_)?(?:num|n)_(?:\w+_)?heads?|(?:encoder|decoder)_attention_heads"), 100_000),
+    (
+        "heads",
+        re.compile(r"(?:\w+_)?(?:num|n)_(?:\w+_)?heads?|(?:encoder|decoder)_attention_heads"),
+        100_000,
+    ),
     (
         "width",
-        re.compile(r"(?:\w+_)?(?:hidden|intermediate|embedding|ffn|inner)_(?:size|dim)s?|d_(?:model|ff|kv|inner)|"
-                   r"(?:\w+_)?head_dim|n_embd|n_embed|n_inner|(?:encoder|decoder)_ffn_dim|dim|ffn_dim"),
+        re.compile(
+            r"(?:\w+_)?(?:hidden|intermediate|embed|embedding|ffn|inner)_(?:size|dim)s?"
+            r"|(?:\w+_)?head_dim|d_(?:model|ff|kv|inner)|n_(?:embd|embed|inner)|ffn_dim|dim"
+        ),
         5_000_000,
     ),
     ("vocabulary", re.compile(r"(?:\w+_)?vocab_size(?:_\w+)?"), 100_000_000),
-)  # fmt: skip
+)
+"""What a field's name says it counts, and the most that is accepted."""
 _FREE_TEXT = frozenset({"id2label", "label2id", "task_specific_params", "quantization_config", "auto_map"})
 """Fields whose keys are labels or module names, not sizes."""
 _UNSET = (None, "None")
