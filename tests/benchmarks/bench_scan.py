@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -82,13 +83,20 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+def _cpu_seconds() -> float:
+    """Return what all child processes so far have spent on the processor."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 @pytest.mark.bench
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_command(subject: str, turn: int, folder: Path, benchmark: BenchmarkFixture) -> None:
     """Time one command from its start to its end; in the first round also measure its memory, apart."""
     command = SUBJECTS[subject]
-    benchmark.extra_info.update(subject=subject, turn=turn)
+    before = _cpu_seconds()
     benchmark.pedantic(run, args=(command, folder))
+    benchmark.extra_info.update(subject=subject, turn=turn, cpu_seconds=_cpu_seconds() - before)
     if turn == 0:
         benchmark.extra_info["peak_kib"] = int(run([sys.executable, "-c", PEAK, *command], folder))
