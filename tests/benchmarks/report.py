@@ -94,11 +94,11 @@ def _commands(records: list[dict[str, Any]]) -> Iterator[str]:
     yield (
         f"Medians of {rounds} rounds of fresh processes, every subject once a round. The bare script imports "
         "torch and transformers and builds meta-llama/Llama-3.1-8B on the meta device; the scans without a "
-        "name are of the same model. No network is used. Ratios are of the medians of wall time; processor time tells how much "
-        "of it was work. Memory is the largest resident size, in a run apart."
+        "name are of the same model. No network is used. Ratios are of the medians; processor time tells how "
+        "much of the time was work. Memory is the largest resident size, in a run apart."
     )
     yield ""
-    yield "| what | median | fastest to slowest | to the bare script | to the cold scan | processor | memory | aim |"
+    yield "| what | median | range | to the bare script | to the cold scan | processor | memory | aim |"
     yield "|:--|--:|--:|--:|--:|--:|--:|:--|"
     for subject, times in seconds.items():
         aim = AIMS.get(subject) or (AIMS[LARGEST] if subject.startswith(LARGEST) else "")
