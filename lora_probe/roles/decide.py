@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lora_probe.roles.blocks import MODULES, WEIGHTS
+from lora_probe.roles.fold import MANY, fold
 from lora_probe.roles.parts import Member, Unit
 from lora_probe.roles.place import Role
 from lora_probe.roles.projections import first_part
@@ -44,19 +45,27 @@ class Decision:
 
 def decide(places: Sequence[Place], *, model_type: str, architecture: str) -> list[Decision]:
     """Return the decision about each place, in order; linear in their number."""
-    root, leaves = grow(places)
+    alike = fold(places)
+    first = [place for position, place in enumerate(places) if alike[position] == position]
+    root, leaves = grow(first)
     assign_towers(root, names=f"{model_type} {architecture}")
     _assign_blocks(root)
-    parts = _assign_parts(leaves, places)
-    return [
-        Decision(
-            role=Role(tower=leaf.tower, block=leaf.block, part=part, layer=layer_of(place.path)),
-            tower=leaf.tower_rule,
-            block=leaf.block_rule,
-            part=rule,
-        )
-        for place, leaf, (part, rule) in zip(places, leaves, parts, strict=True)
-    ]
+    decided = {
+        id(place): (leaf, part, rule)
+        for place, leaf, (part, rule) in zip(first, leaves, _assign_parts(leaves, first), strict=True)
+    }
+    answers: dict[tuple[int, int | None], Decision] = {}
+    decisions = []
+    for place, original in zip(places, alike, strict=True):
+        key = (original, layer_of(place.path))
+        decision = answers.get(key)
+        if decision is None:
+            leaf, part, rule = decided[id(places[original])]
+            role = Role(tower=leaf.tower, block=leaf.block, part=part, layer=key[1])
+            decision = Decision(role=role, tower=leaf.tower_rule, block=leaf.block_rule, part=rule)
+            answers[key] = decision
+        decisions.append(decision)
+    return decisions
 
 
 _NUMBERED = re.compile(r"(?:^|\.)(\d+)\.")
@@ -81,7 +90,7 @@ def _assign_blocks(root: Node) -> None:
         rule = MODULES.first(node, above, modules)
         if rule is None:
             node.block, node.block_rule = above, node.parent.block_rule
-            is_entry = node.name == INDEX and len(node.children) > 1  # such as one of many experts
+            is_entry = node.name == INDEX and node.weights >= MANY  # such as one of many experts
             node.unit = node.parent.unit if above and not is_entry else node
         else:
             node.block, node.block_rule = rule.word, rule.name

@@ -73,8 +73,8 @@ _ATTENTION = (
     spelled("gate", "gate_proj g_proj output_gate gate gating gate_linear attn_gate attn_layer gate_fc"),
     spelled(
         "qkv",
-        r"qkv qkv_proj wqkv w_qkv linear_qkv w_pack (\w+_)?query_key_value c_attn att_proj in_proj_weight in_proj"
-        " to_qkv qkv_projection queries_keys_values mixed_qkv qkv_layer",
+        r"qkv qkv_proj wqkv w_qkv linear_qkv w_pack (\w+_)?query_key_value c_attn att_proj in_proj_weight"
+        " in_proj to_qkv qkv_projection queries_keys_values mixed_qkv qkv_layer",
     ),
     spelled("qk", "qk qk_proj query_key"),
     spelled("kv", "kv kv_proj to_kv key_value keys_values wkv w_kv linear_kv"),

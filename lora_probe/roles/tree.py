@@ -29,8 +29,9 @@ class Node:
     """
 
     __slots__ = (
-        "block", "block_rule", "child_names", "children", "class_name", "has_layers", "kind", "label", "name",
-        "opener", "own_class", "parent", "place", "senses", "tower", "tower_rule", "unit",
+        "block", "block_rule", "child_names", "children", "class_name", "has_layers", "is_repeated",
+        "kind", "label", "name", "opener", "own_class", "parent", "parent_name", "place", "senses",
+        "tower", "tower_rule", "unit", "weights",
     )  # fmt: skip
 
     def __init__(self, label: str, class_name: str, parent: Node | None) -> None:
@@ -45,6 +46,11 @@ class Node:
         self.opener: str = class_name
         """Nearest class name at or above that is no container."""
         self.parent = parent
+        in_list = parent is not None and parent.name == INDEX
+        self.parent_name: str = "" if parent is None else parent.parent_name if in_list else parent.name
+        """Name of the nearest ancestor that is no list index; empty for the root."""
+        self.is_repeated: bool = parent is not None and (in_list or parent.is_repeated)
+        """Whether a numbered list is above it: a part of a layer, not of the model as a whole."""
         self.children: dict[str, Node] = {}
         self.child_names: frozenset[str] = frozenset()
         self.place: Place | None = None
@@ -52,6 +58,8 @@ class Node:
         """Kind of the node's own weight; empty for a module without one."""
         self.has_layers = False
         """Whether it holds a list whose entries are modules with parts of their own."""
+        self.weights = 0
+        """How many weights it holds, its own included."""
         self.senses: frozenset[str] = frozenset()
         """What its weights read: `tokens`, if there is a table of them."""
         self.tower = self.tower_rule = self.block = self.block_rule = ""
@@ -64,27 +72,9 @@ class Node:
         return self.parent.child_names if self.parent is not None else frozenset()
 
     @property
-    def parent_name(self) -> str:
-        """Name of the nearest ancestor that is no list index; empty for the root."""
-        node = self.parent
-        while node is not None and node.name == INDEX:
-            node = node.parent
-        return "" if node is None else node.name
-
-    @property
     def parent_class(self) -> str:
         """Own class of the parent; empty for the root."""
         return self.parent.own_class if self.parent is not None else ""
-
-    @property
-    def is_repeated(self) -> bool:
-        """Whether a numbered list is above it: a part of a layer, not of the model as a whole."""
-        node = self.parent
-        while node is not None:
-            if node.name == INDEX:
-                return True
-            node = node.parent
-        return False
 
     def signature(self) -> tuple[object, ...]:
         """Return all that a rule may look at: equal signatures get equal answers."""
@@ -117,6 +107,7 @@ def grow(places: Sequence[Place]) -> tuple[Node, list[Node]]:
         leaves.append(node)
     seen: dict[frozenset[str], frozenset[str]] = {}
     for node in reversed(list(root.walk())):
+        node.weights = (node.place is not None) + sum(child.weights for child in node.children.values())
         names = frozenset(child.name for child in node.children.values())
         senses = _sense(node).union(*(child.senses for child in node.children.values()))
         # One object for equal sets, so that comparing the signatures of repeated layers stays cheap.
