@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["emit"]
 
-_SHORT = 12
-"""Names that a list may hold before a form with layers or an expression is tried instead."""
+_SHORT, _SHORT_NUMBERED = 12, 4
+"""Names that a list may hold, without and with layers among them, before another form is tried."""
 
 
 def emit(
@@ -40,7 +40,7 @@ def emit(
 
     Of what is exact, the first is taken:
 
-    1. a list of at most 12 names, the fewest that there can be: what every trainer can read;
+    1. a list of at most 12 names, 4 if they hold layers, the fewest there can be: every trainer reads it;
     2. a shorter list of names with `layers_to_transform` (not with ``layers=False``);
     3. an expression, where its text is shorter than the list's (not with ``expressions=False``);
     4. last segments and an expression in `exclude_modules`, where that is shorter than the list (not with
@@ -59,8 +59,10 @@ def emit(
     inventory = Inventory(graph) if isinstance(graph, ModuleGraph) else graph
     settings = settings or LoraSettings()
     wanted = tuple(sites)
+    if not wanted:
+        raise NotExpressible(paths=[], reason="no site is wanted")
     modules, parameters = _divided(wanted, inventory)
-    reason = "nothing is wanted"
+    reason = ""
     forms = _Forms(layers=layers, expressions=expressions, exclusions=exclusions)
     for candidate in _candidates(modules, parameters, inventory, forms):
         fault = _fault(candidate, wanted, inventory)
@@ -120,7 +122,7 @@ def _candidates(
         raise NotExpressible(paths=parameters, reason=reason)
     base = LoraSettings(rank=any_rank(inventory), target_modules=(), target_parameters=tuple(sorted(names)))
     listed = shortest_suffixes(modules, inventory.paths)
-    if listed is not None and len(listed) <= _SHORT:
+    if listed is not None and len(listed) <= (_SHORT_NUMBERED if _has_numbers(listed) else _SHORT):
         yield replace(base, target_modules=listed)
     length = sys.maxsize if listed is None else len(",".join(listed))
     if forms.layers and modules:
@@ -138,6 +140,10 @@ def _candidates(
             yield replace(base, target_modules=leaves, exclude_modules=expression)
     if listed is not None:
         yield replace(base, target_modules=listed)
+
+
+def _has_numbers(names: Iterable[str]) -> bool:
+    return any(segment.isdecimal() for name in names for segment in name.split("."))
 
 
 def _in_layers(

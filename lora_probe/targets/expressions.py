@@ -33,13 +33,13 @@ def exact_expression(wanted: Sequence[str], names: Iterable[str]) -> str:
     by_leaf: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
         by_leaf[name.rpartition(".")[2]].append(name)
-    parts = []
+    last_words: dict[str, set[str]] = {}
     for box in _boxes(wanted):
         others = [name for leaf in box[-1] for name in by_leaf[leaf] if name not in chosen]
-        parts.append(
-            next(each for each in _loosened(box) if not any(map(re.compile(each).fullmatch, others)))
-        )
-    return "|".join(dict.fromkeys(parts))
+        last = alternatives(box[-1])
+        start = next(each for each in _starts(box) if not _matches_any(each + last, others))
+        last_words.setdefault(start, set()).update(box[-1])
+    return "|".join(start + alternatives(words) for start, words in last_words.items())
 
 
 def _matches_any(expression: str, names: Iterable[str]) -> bool:
@@ -133,28 +133,25 @@ def _merged_at(place: int, boxes: Sequence[_Box]) -> list[_Box]:
     return [*short, *((*before, frozenset(words), *after) for (before, after), words in groups.items())]
 
 
-def _loosened(box: _Box) -> Iterator[str]:
-    """Yield expressions for `box`, from those that name its last segment only to the one that names all."""
+def _starts(box: _Box) -> Iterator[str]:
+    """Yield expressions for all of `box` but its last segment, the most open first, the exact one last."""
     last = len(box) - 1
     for size in range(min(_KEPT, last) + 1):
-        choices = ((*kept, last) for kept in combinations(range(last), size))
-        yield from sorted(
-            (_written(box, kept, any_index=any_) for kept in choices for any_ in (True, False)), key=len
-        )
-    yield _written(box, range(last + 1), any_index=False)
+        choices = combinations(range(last), size)
+        texts = (_start(box, kept, any_index=any_index) for kept in choices for any_index in (True, False))
+        yield from sorted(texts, key=len)
+    yield _start(box, range(last), any_index=False)
 
 
-def _written(box: _Box, kept: Sequence[int], *, any_index: bool) -> str:
+def _start(box: _Box, kept: Sequence[int], *, any_index: bool) -> str:
     """Return the expression that names the segments `kept`, numbers perhaps as any number, and no others."""
-    text, previous = "", -1
+    text, next_place = "", 0
     for place in kept:
-        if place > previous + 1:
-            text += r".*\." if previous < 0 else r"\..*\."
-        elif previous >= 0:
-            text += r"\."
-        text += r"\d+" if any_index and all(map(_is_number, box[place])) else alternatives(box[place])
-        previous = place
-    return text
+        number = any_index and all(map(_is_number, box[place]))
+        gap = r".*\." if place > next_place else ""
+        text += gap + (r"\d+" if number else alternatives(box[place])) + r"\."
+        next_place = place + 1
+    return text + r".*\." if next_place < len(box) - 1 else text
 
 
 def _is_number(word: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import lcm
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from lora_probe.peft_rules import ALL_LINEAR, Inventory, LoraSettings, predict
 from lora_probe.peft_rules.experts import renamed_to
 from lora_probe.peft_rules.tables import RENAMED_EXPERTS, renamed_experts
 from lora_probe.targets.grammar import parse_targets, role_of
+from lora_probe.targets.near import near_targets
 from lora_probe.targets.spec import AllLinear, Expression, Name, Names, Role, TargetSpec
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ _MATRIX_BLOCKS = frozenset(
     {"attention", "cross_attention", "mlp", "experts", "shared_experts", "router", "ssm", "recurrent"}
 )
 """Blocks that are matrices before all; their convolutions are selected only by their part."""
-
-_SHOWN = 8
-"""Near misses in one sentence."""
 
 
 def resolve(graph: ModuleGraph | Inventory, spec: TargetSpec | str | Sequence[str]) -> tuple[Site, ...]:
@@ -99,7 +96,9 @@ class _Resolver:
                 self._check_names(selector, term)
             found = self._as_peft(selector)
         if not found:
-            raise self._unmatched(term, "matches nothing", self._near(str(selector)))
+            raise self._unmatched(
+                term, "matches nothing", near_targets(str(selector), self.inventory.graph.sites)
+            )
         if term.layers:
             found = self._in_layers(found, term.layers)
             if not found:
@@ -162,7 +161,7 @@ class _Resolver:
                     problem=problem,
                     text=self.text,
                     position=max(self.text.find(name, term.position), 0),
-                    near=self._near(name),
+                    near=near_targets(name, self.inventory.graph.sites),
                 )
 
     def _in_layers(self, found: set[str], layers: Layers) -> set[str]:
@@ -177,26 +176,6 @@ class _Resolver:
             and site.layer is not None
             and layers.hold(site.layer, count=counts[site.tower])
         }
-
-    def _near(self, wanted: str) -> list[str]:
-        """Return roles and names of this model that are written much like `wanted`, or stand in its place."""
-        sites = [site for site in self.inventory.graph.sites if site.adaptable]
-        word = wanted.removeprefix("name:")
-        if ":" in word:
-            roles = dict.fromkeys(site.role for site in sites)
-        else:
-            roles = dict.fromkeys(f"{site.block}.{site.part}" for site in sites)
-        names = dict.fromkeys(
-            site.name if site.adaptable is Adaptable.MODULE else f"name:{site.name}" for site in sites
-        )
-        close = get_close_matches(word, [*roles, *names], n=4, cutoff=0.5)
-        block = word.partition(".")[0]
-        # The other parts of the right block, or else the blocks that there are, are what is mostly looked
-        # for.
-        close += [role for role in roles if role.startswith(f"{block}.")]
-        if not close and role_of(word):
-            close = list(dict.fromkeys(site.block for site in sites))
-        return list(dict.fromkeys(close))[:_SHOWN]
 
     def _unmatched(self, term: Term, problem: str, near: Sequence[str] = ()) -> UnmatchedTarget:
         return UnmatchedTarget(

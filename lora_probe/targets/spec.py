@@ -137,7 +137,8 @@ class TargetSpec:
         return {"target_modules": str(selector)} if isinstance(selector, AllLinear) else None
 
     def __str__(self) -> str:
-        parts = (f"{'-' if term.removes else '+'}{term}" for term in self.terms)
+        # Blanks keep a minus out of the name or the layers before it.
+        parts = (f"{' - ' if term.removes else '+'}{term}" for term in self.terms)
         return "".join(parts).removeprefix("+")
 
 

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["Token", "tokens"]
 
 _QUOTED = r'"(?:[^"]|"")*"'
+_LAYERS = r"(?:\d+(?:-\d+)?|odd|even|(?:first|last):\d+)(?![\w:])"
 _TOKENS = re.compile(
     rf"""
     (?P<space>\s+)
   | (?P<shorthand>(?i:all-linear)(?![\w.:]))
   | name:(?P<name>{_QUOTED}|[^\s+,@()"]+)
   | re:(?P<expression>{_QUOTED}|[^\s@"]+)
-  | @(?P<layers>[\w:]+(?:-\d+)?(?:,(?:\d+(?:-\d+)?|odd|even|(?:first|last):\d+)(?![\w:]))*)
-  | (?P<word>[\w.:]+)
+  | @(?P<layers>(?:{_LAYERS}|[\w:]+)(?:,{_LAYERS})*)
+  | (?P<word>(?!(?:name|re):)[\w.:]+)
   | (?P<sign>[-+,()])
     """,
     re.VERBOSE,
