@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lora_probe.budgeting import Budget, budget
     from lora_probe.checks import Finding, Findings, check
     from lora_probe.errors import LoraProbeError
+    from lora_probe.exporting import export
     from lora_probe.graph import Adaptable, Kind, Module, ModuleGraph, Note, Site, Uncovered
     from lora_probe.scanner import scan
     from lora_probe.targets import TargetSpec, emit, parse_targets, resolve
@@ -35,6 +36,7 @@ __all__ = [
     "budget",
     "check",
     "emit",
+    "export",
     "parse_targets",
     "resolve",
     "scan",
@@ -44,6 +46,7 @@ _HOMES = {
     **dict.fromkeys(("Budget", "budget"), "lora_probe.budgeting"),
     **dict.fromkeys(("Finding", "Findings", "check"), "lora_probe.checks"),
     "LoraProbeError": "lora_probe.errors",
+    "export": "lora_probe.exporting",
     "scan": "lora_probe.scanner",
     **dict.fromkeys(("TargetSpec", "emit", "parse_targets", "resolve"), "lora_probe.targets"),
     **dict.fromkeys(

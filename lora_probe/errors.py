@@ -253,3 +253,12 @@ class NotExpressible(LoraProbeError, ValueError):
         self.paths, self.reason = tuple(paths), reason
         shown = ", ".join((*self.paths[:3], "…")[: len(self.paths)]) or "nothing"
         super().__init__(f"no PEFT configuration means exactly {shown}: {reason}")
+
+
+class NotExportable(LoraProbeError, ValueError):
+    """A trainer's configuration cannot mean what is to be exported."""
+
+    def __init__(self, *, trainer: str, reason: str, paths: Sequence[str] = ()) -> None:
+        self.trainer, self.reason, self.paths = trainer, reason, tuple(paths)
+        shown = ", ".join((*self.paths[:3], "…")[: len(self.paths)])
+        super().__init__(f"{trainer} cannot say this: {reason}{f' ({shown})' if shown else ''}")

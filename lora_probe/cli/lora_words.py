@@ -10,11 +10,12 @@ from lora_probe.errors import BadQuantity, BadRank
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["read_names", "read_rank_pattern", "read_ranks", "read_tokens"]
+__all__ = ["read_alpha_pattern", "read_names", "read_rank_pattern", "read_ranks", "read_tokens"]
 
 _TOKENS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 _MOST_TOKENS = 10**6
 """Rows beyond which a whole embedding is meant; no vocabulary has many more."""
+_ALPHA = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 _RANK = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -49,6 +50,25 @@ def read_rank_pattern(words: Sequence[str], *, option: str) -> dict[str, int]:
                 option=option, text=word, problem="names no pattern and rank", example="mlp.down_proj=4"
             )
         found[pattern] = _rank(rank, option=option)
+    return found
+
+
+def read_alpha_pattern(words: Sequence[str], *, option: str) -> dict[str, float]:
+    """Return the alphas of ``PATTERN=A``, by pattern.
+
+    Raises:
+        BadQuantity: there is no equals sign, nothing before it, or no positive number after it.
+
+    """
+    found = {}
+    for word in words:
+        pattern, _, text = word.rpartition("=")
+        alpha = float(text) if _ALPHA.fullmatch(text) else 0.0
+        if not pattern or not alpha:
+            raise BadQuantity(
+                option=option, text=word, problem="names no pattern and alpha", example="mlp.down_proj=8"
+            )
+        found[pattern] = int(alpha) if alpha.is_integer() else alpha
     return found
 
 

@@ -1,0 +1,88 @@
+r"""NeMo Automodel: the `peft` section of its YAML.
+
+Source: `components/_peft/lora.py` and `components/_peft/module_matcher.py` of nemo-automodel 0.7. An entry
+of `target_modules` is a full path, or a pattern in which `*` stands for anything and every other character
+is read as in a regular expression, a dot as any one character. Only nn.Linear is adapted, whatever else a
+pattern fits; experts are one module in classes of its own, with another adapter than PEFT's.
+`match_all_linear`, which takes the output, too, is never written. Dropout comes after the adapter there
+unless told otherwise. Alphas are whole numbers. Of models with experts, whose classes it writes anew, only
+the attention keeps its names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from lora_probe.exporting.by_role import check_one_rank
+from lora_probe.exporting.documents import yaml_text
+from lora_probe.graph import Kind
+from lora_probe.targets.suffixes import shortest_suffixes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lora_probe.exporting.plan import Plan
+
+__all__ = ["matched", "write"]
+
+_ATTENTION = frozenset({"attention", "cross_attention"})
+
+
+def write(plan: Plan) -> str:
+    """Return the section to put into a recipe.
+
+    Raises:
+        NotExportable: there is no field for an option or for these targets.
+
+    """
+    plan.allow_only("use_dora", "task_type")
+    plan.allow_tasks("CAUSAL_LM")
+    check_one_rank(plan)
+    linear = [site.path for site in plan.graph.sites if site.kind is Kind.LINEAR]
+    wanted = [site.path for site in plan.sites]
+    if other := sorted(set(wanted).difference(linear)):
+        raise plan.refusal("it adapts nn.Linear only", other)
+    rewritten = any(site.block == "experts" for site in plan.graph.sites)
+    if rewritten and (others := [site.path for site in plan.sites if site.block not in _ATTENTION]):
+        raise plan.refusal("its own classes for models with experts name these layers otherwise", others)
+    peft: dict[str, Any] = {
+        "_target_": "nemo_automodel.components._peft.lora.PeftConfig",
+        "target_modules": _patterns(plan, wanted, linear),
+        "dim": plan.settings.rank,
+        "alpha": plan.whole_alpha(),
+        "dropout": plan.settings.dropout,
+    }
+    if plan.settings.dropout:
+        peft["dropout_position"] = "pre"
+    if plan.settings.use_dora:
+        peft["use_dora"] = True
+    return yaml_text(plan.header(), {"peft": peft})
+
+
+def matched(patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Return the paths that Automodel takes for `patterns` (`wildcard_match`)."""
+    compiled = [re.compile(_as_expression(pattern)) for pattern in patterns]
+    return [path for path in paths if path in patterns or any(each.fullmatch(path) for each in compiled)]
+
+
+def _as_expression(pattern: str) -> str:
+    """Return what Automodel makes of a pattern whose stars are all at its start."""
+    return pattern.replace("*", "(.*)")
+
+
+def _patterns(plan: Plan, wanted: Sequence[str], linear: Sequence[str]) -> list[str]:
+    """Return the fewest patterns for exactly the wanted paths: plain ones where these are exact."""
+    names = shortest_suffixes(wanted, linear)
+    if names is None:
+        raise plan.refusal("the names of these layers are the ends of other layers' names", wanted)
+    for escape in (str, re.escape):
+        found: dict[str, None] = {}
+        for name in names:
+            if name in wanted:
+                found[escape(name)] = None
+            if any(path.endswith(f".{name}") for path in wanted):
+                found[f"*{escape(f'.{name}')}"] = None
+        if matched(list(found), linear) == list(wanted):
+            return list(found)
+    raise plan.refusal("no patterns with * take exactly these layers", wanted)
