@@ -143,6 +143,7 @@ def _member(leaf: Node, place: Place) -> Member:
         name=above[0] if node.name == INDEX and above else node.name,
         above=tuple(above),
         kind=leaf.kind,
+        is_entry=node.name == INDEX,
         in_features=place.in_features,
         out_features=place.out_features,
         is_input=place.is_input_embedding,

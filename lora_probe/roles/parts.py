@@ -34,6 +34,8 @@ class Member:
     kind: str
     in_features: int
     out_features: int
+    is_entry: bool = False
+    """Whether it is an entry of a list itself, such as a step of a Sequential."""
     is_input: bool = False
     """Whether it is the model's own input embedding."""
     is_output: bool = False
@@ -110,9 +112,14 @@ def is_doubled(member: Member, unit: Unit) -> bool:
     return member.out_features == 2 * other.in_features
 
 
-def is_in_chain(start: int | None, stop: int | None) -> Law:
-    """Return the law that the weight is in the slice [start:stop] of matrices that feed one another."""
-    return lambda member, unit: any(member is other for other in unit.chain[start:stop])
+def is_in_chain(start: int | None, stop: int | None, *, entries: bool) -> Law:
+    """Return the law that the weight is in the slice [start:stop] of matrices that feed one another.
+
+    With `entries`, only for entries of a list, whose own name says nothing.
+    """
+    return lambda member, unit: (
+        (member.is_entry or not entries) and any(member is other for other in unit.chain[start:stop])
+    )
 
 
 @lru_cache(maxsize=65536)

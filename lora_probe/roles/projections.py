@@ -122,6 +122,27 @@ _ATTENTION = (
     spelled("conv", r"conv\w* \w*conv\d?d? depthwise pointwise"),
 )  # fmt: skip
 
+
+def _chain(*, entries: bool) -> tuple[PartRule, ...]:
+    return (
+        PartRule(
+            name="first-of-chain", part="up",
+            reason="the first of matrices that feed one another",
+            where=is_in_chain(None, 1, entries=entries),
+        ),
+        PartRule(
+            name="last-of-chain", part="down",
+            reason="the last of matrices that feed one another",
+            where=is_in_chain(-1, None, entries=entries),
+        ),
+        PartRule(
+            name="middle-of-chain", part="inner",
+            reason="between the first and the last of matrices that feed one another",
+            where=is_in_chain(1, -1, entries=entries),
+        ),
+    )  # fmt: skip
+
+
 _MLP = (
     spelled("conv", r"\w*depth_?wise\w* dwconv"),
     spelled("latent_down", "pre_expert_proj fc1_latent_proj"),
@@ -133,14 +154,15 @@ _MLP = (
         where=is_doubled,
     ),
     PartRule(
-        name="gate-without-up", part="up",
-        reason="with nothing to be multiplied onto, it is no gate",
-        named="gate_proj", where=lacks("up_proj", "w3"),
-    ),
-    PartRule(
         name="layers-between", part="inner",
         reason="between a first and a last matrix that say so",
         named="layers", where=has("proj_in"),
+    ),
+    *_chain(entries=True),
+    PartRule(
+        name="gate-without-up", part="up",
+        reason="with nothing to be multiplied onto, it is no gate",
+        named="gate_proj", where=lacks("up_proj", "w3"),
     ),
     spelled("gate", "gate_proj gate w_gate wi_0 w_0 proj_up_gate fc1_g gate_fc receptance linear_gate"
     " gate_layer"),
@@ -179,21 +201,7 @@ _MLP = (
         " linear_down output_linear dense_?2 dense_4h_to_h output output_dense proj_out proj_down"
         " out_proj layer_?2 ffw_layer_2 conv_?2 pwconv2 value ffn_output ff_out weights_out mlp_out",
     ),
-    PartRule(
-        name="first-of-chain", part="up",
-        reason="the first of matrices that feed one another",
-        where=is_in_chain(None, 1),
-    ),
-    PartRule(
-        name="last-of-chain", part="down",
-        reason="the last of matrices that feed one another",
-        where=is_in_chain(-1, None),
-    ),
-    PartRule(
-        name="middle-of-chain", part="inner",
-        reason="between the first and the last of matrices that feed one another",
-        where=is_in_chain(1, -1),
-    ),
+    *_chain(entries=False),
     PartRule(
         name="convolution", part="conv",
         reason="a convolution between up and down",
