@@ -89,9 +89,12 @@ def load(key: str) -> ModuleGraph | None:
 
 
 def store(key: str, graph: ModuleGraph) -> None:
-    """Keep `graph` under `key`; where the folder cannot be written nothing happens."""
+    """Keep `graph` under `key`; where the folder cannot be written nothing happens.
+
+    A graph that was read from the headers of a hub repository without a commit is not kept: they may change.
+    """
     folder = cache_folder()
-    if folder is None:
+    if folder is None or _may_change(graph):
         return
     packed = gzip.compress(graph.to_json().encode(), compresslevel=5, mtime=0)
     if len(packed) > MAX_BYTES:
@@ -131,6 +134,12 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _may_change(graph: ModuleGraph) -> bool:
+    """Tell whether `graph` is of headers that lie on a branch of a hub repository."""
+    pinned = _COMMIT.fullmatch(graph.revision or "") or graph.source.startswith(("folder", "config"))
+    return not pinned and any(note.code == "read-from-headers" for note in graph.notes)
 
 
 def _fingerprints(folder: Path | None, pattern: str) -> Iterator[tuple[str, int, int]]:

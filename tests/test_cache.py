@@ -174,6 +174,17 @@ def test_a_graph_beyond_the_bound_is_not_kept(folder: Path, monkeypatch: pytest.
     assert entries(folder) == []
 
 
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("source", "kept"), [("hub:x", False), ("catalogue:x", False), ("folder:/x", True)])
+def test_headers_that_may_change_unseen_are_not_kept(source: str, kept: bool) -> None:
+    """What a branch of a hub repository holds is asked again each time."""
+    note = Note(code="read-from-headers", message="not built")
+    store(KEY, replace(tiny_graph(), source=source, notes=(note,)))
+    assert (load(KEY) is not None) == kept
+    store(KEY, replace(tiny_graph(), source=source, notes=(note,), revision=COMMIT))
+    assert load(KEY) is not None
+
+
 def test_files_of_others_are_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that is shared with other things loses only this package's entries."""
     folder.mkdir()

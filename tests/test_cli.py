@@ -20,6 +20,7 @@ from lora_probe.cli import output
 from lora_probe.cli.output import write_text
 from lora_probe.errors import UnwritableOutput
 from lora_probe.graph import ModuleGraph
+from lora_probe.scanner.verification import Mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -237,6 +238,24 @@ def test_a_repeated_scan_loads_nothing_heavy(config: str, tmp_path: Path) -> Non
     assert "torch" in first.stderr
     assert second.stderr == "[]\n"
     assert second.stdout == first.stdout
+
+
+def test_verify_compares_with_peft(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The comparison is told on standard error, beside a document that stays whole."""
+    assert cli.run(["scan", config, "--json", "--verify"]) == 0
+    captured = capsys.readouterr()
+    sites = len(ModuleGraph.from_json(captured.out))
+    assert captured.err == f"verified: PEFT makes the same adapters on all {sites} sites\n"
+
+
+def test_verify_tells_what_differs(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scan that is wrong about PEFT ends with exit code 1 and the names of the sites."""
+    wrong = Mismatch(path="lm_head", parameter="lm_head.weight", message="r(in + out)\x1b[31m")
+    monkeypatch.setattr("lora_probe.scanner.verify", lambda *_, **__: (wrong,))
+    assert cli.run(["scan", config, "--verify"]) == 1
+    assert capsys.readouterr().err == "differs: lm_head.weight: r(in + out)\\x1b[31m\n"
 
 
 def test_the_cache_can_be_left_out(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

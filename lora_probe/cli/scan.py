@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
+
+from lora_probe.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lora_probe.graph import ModuleGraph
+    from lora_probe.scanner.verification import Mismatch
 
 __all__ = ["scan"]
 
@@ -14,6 +24,8 @@ Examples:
   lora-probe scan google/gemma-3-4b-it --html gemma.html --csv gemma.csv
 """
 FILE = click.Path(dir_okay=False, allow_dash=True)
+DIFFERS = 1
+"""Exit code where PEFT does otherwise than the scan says."""
 SOURCES = ("folder", "config", "cache", "catalogue", "hub")
 
 
@@ -30,6 +42,7 @@ SOURCES = ("folder", "config", "cache", "catalogue", "hub")
 @click.option("--revision", help="Branch, tag or commit of a hub repository.")
 @click.option("--token", help="Token for gated repositories; better set HF_TOKEN or run hf auth login.")
 @click.option("--trust-remote-code", is_flag=True, help="Let code from the model's repository run.")
+@click.option("--verify", is_flag=True, help="Also let PEFT adapt every site, without weights, and compare.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of earlier scans.")
 def scan(
     *,
@@ -39,31 +52,37 @@ def scan(
     csv: str | None,
     html: str | None,
     markdown: str | None,
-    source: str | None,
-    revision: str | None,
-    token: str | None,
-    trust_remote_code: bool,
+    verify: bool,
     no_cache: bool,
-) -> None:
+    **where: Any,
+) -> int:
     """Show every layer of MODEL that LoRA fits, by role. No weights are loaded.
 
-    MODEL is a hub id, a folder, or a path to a config.json.
+    MODEL is a hub id, a folder, or a path to a config.json. With --verify, differences go to standard error,
+    and the exit code is 1 where there are any.
     """
-    from lora_probe.cli.output import STDOUT, print_renderable, waiting, write_text
+    from lora_probe.cli.output import STDOUT, waiting
     from lora_probe.scanner import scan as scan_model
-    from lora_probe.text import printable
+    from lora_probe.scanner import verify as verify_model
 
     if [csv, html, markdown].count(STDOUT) + as_json > 1:
         raise click.UsageError("only one of --json and the files can go to standard output")
     with waiting(f"Scanning {printable(model)}"):
-        graph = scan_model(
-            model,
-            source=source,
-            revision=revision,
-            token=token,
-            trust_remote_code=trust_remote_code,
-            cache=not no_cache,
-        )
+        graph = scan_model(model, **where, cache=not no_cache)
+    _show(graph, rank=rank, as_json=as_json, csv=csv, html=html, markdown=markdown)
+    if not verify:
+        return 0
+    with waiting(f"Verifying {printable(model)}"):
+        differences = verify_model(model, **where)
+    return _report(graph, differences)
+
+
+def _show(
+    graph: ModuleGraph, *, rank: int, as_json: bool, csv: str | None, html: str | None, markdown: str | None
+) -> None:
+    """Write what was asked for; without any of it, print the table."""
+    from lora_probe.cli.output import STDOUT, print_renderable, write_text
+
     if as_json:
         write_text(STDOUT, graph.to_json(indent=2))
     if csv:
@@ -83,3 +102,17 @@ def scan(
         from lora_probe.summary import summarize
 
         print_renderable(GraphTable(graph, summarize(graph, rank=rank)))
+
+
+def _report(graph: ModuleGraph, differences: Sequence[Mismatch]) -> int:
+    """Say on standard error whether PEFT agrees with the scan, and return the exit code."""
+    for difference in differences:
+        click.echo(
+            f"differs: {printable(difference.parameter or difference.path)}: {printable(difference.message)}",
+            err=True,
+        )
+    if differences:
+        return DIFFERS
+    sites = sum(site.adaptable is not None for site in graph)
+    click.echo(f"verified: PEFT makes the same adapters on all {sites} sites", err=True)
+    return 0
