@@ -91,14 +91,14 @@ def addresses(sites: Iterable[Site]) -> list[str]:
 
     That is the module's path, as ``target_modules`` wants it, where the module is adapted as a whole; and the
     weight's full name, as ``target_parameters`` wants it, for bare parameters and wherever one module holds
-    several sites.
+    several sites; and for the root, which has no path.
     """
     sites = list(sites)
     seen = Counter(site.path for site in sites)
     seen.update(site.parameter for site in sites)
     return [
         site.parameter
-        if seen[site.path] > 1 or site.kind in _BARE or site.adaptable is Adaptable.PARAMETER
+        if not site.path or seen[site.path] > 1 or site.kind in _BARE or site.adaptable is Adaptable.PARAMETER
         else site.path
         for site in sites
     ]

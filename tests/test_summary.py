@@ -92,6 +92,12 @@ def test_tied_sites_stand_in_a_row_that_says_what_they_share() -> None:
     assert [str(pattern) for pattern in head.tied_to] == ["model.embed_tokens.weight"]
 
 
+def test_a_model_that_is_one_layer_goes_by_its_weight() -> None:
+    """The root module has no path, and an empty name would tell a reader nothing."""
+    (row,) = summarize(make_graph([make_site("", 8, 8, parameter="weight")]), rank=8).rows
+    assert str(row.pattern) == "weight"
+
+
 def test_weights_that_share_a_module_are_named_by_their_parameters() -> None:
     """Two weights of one module would have one path, so each goes by its own full name."""
     sites = [

@@ -63,6 +63,8 @@ def _lines(records: list[dict[str, Any]], load: float) -> Iterator[str]:
     yield from _commands(records)
     yield ""
     yield from _walks(records)
+    yield ""
+    yield from _budgets(records)
 
 
 def _machine(load: float) -> Iterator[str]:
@@ -72,7 +74,7 @@ def _machine(load: float) -> Iterator[str]:
     name = processor[1] if processor else platform.machine()
     yield f"{name}, {os.cpu_count()} cores{size}, {platform.system()}"
     yield f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    yield f"{datetime.now(timezone.utc):%Y-%m-%d}; load average at the start {load:.1f}"
+    yield f"{datetime.now(timezone.utc):%Y-%m-%d}; load average at the start {load:.1f}, niceness {os.nice(0)}"
 
 
 def _commands(records: list[dict[str, Any]]) -> Iterator[str]:
@@ -124,6 +126,34 @@ def _walks(records: list[dict[str, Any]]) -> Iterator[str]:
         layers, modules = record["extra_info"]["layers"], record["extra_info"]["modules"]
         seconds = record["stats"]["median"]
         yield f"| {layers} | {modules:,} | {1e3 * seconds:.1f} ms | {1e6 * seconds / modules:.1f} µs |"
+
+
+def _budgets(records: list[dict[str, Any]]) -> Iterator[str]:
+    sweeps = [record for record in records if "budget" in record["extra_info"]]
+    one_set = {
+        record["extra_info"]["one_set"]: record["stats"]["median"]
+        for record in records
+        if "one_set" in record["extra_info"]
+    }
+    yield "## Budgets of a model that is already scanned"
+    yield ""
+    yield "Rows of `lora_probe.budget` for meta-llama/Llama-3.1-8B, each with the exact bytes of its file."
+    yield ""
+    yield "| what | rows | median | range | aim for 1,000 rows |"
+    yield "|:--|--:|--:|--:|--:|"
+    for record in sweeps:
+        stats, facts = record["stats"], record["extra_info"]
+        yield (
+            f"| {facts['budget']} | {facts['rows']:,} | {stats['median']:.2f} s "
+            f"| {stats['min']:.2f} to {stats['max']:.2f} s | < 1 s |"
+        )
+    ours, theirs = one_set["resolved and counted"], one_set["injected by PEFT"]
+    yield ""
+    yield (
+        f"One set, all-linear of the same model: resolved and counted in {1e3 * ours:.1f} ms; injected by PEFT "
+        f"into the model on the meta device and counted there in {1e3 * theirs:.0f} ms, {theirs / ours:.0f} times "
+        f"as long (aim: at least 50{TIMES})."
+    )
 
 
 def _text(path: str) -> str:
