@@ -13,6 +13,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lora_probe.errors import GraphFormatError
+from lora_probe.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -147,7 +148,7 @@ class Note:
     message: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ModuleGraph:
     """Every weight of one model, named and counted: sites + uncovered = the model's total, exactly."""
 
@@ -186,6 +187,13 @@ class ModuleGraph:
     def uncovered_parameters(self) -> int:
         """Elements outside of every site."""
         return sum(item.parameters for item in self.uncovered)
+
+    def __repr__(self) -> str:
+        """Name the model in one line; its sites would drown whatever else a prompt or a log shows."""
+        return (
+            f"<ModuleGraph {printable(self.model)}: {self.architecture}, "
+            f"{len(self.sites)} sites, {self.total_parameters:,} parameters>"
+        )
 
     def __iter__(self) -> Iterator[Site]:
         """Iterate over the sites in the order of the model."""

@@ -1,4 +1,4 @@
-"""The blocks of the documents: commands with their output, and Python; run by the tests, rewritten on request.
+"""The blocks of the documents, commands with their output and Python: run by the tests, rewritten on request.
 
 ``python -m tests.documents`` runs every ``console`` block of README.md and writes the outputs back.
 """

@@ -51,6 +51,8 @@ def test_every_make_target_that_is_named_exists() -> None:
     """The documents name only targets that the Makefile has."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for document in ("README.md", "CONTRIBUTING.md"):
-        named = set(re.findall(r"\bmake ([a-z-]+)\b", (ROOT / document).read_text(encoding="utf-8")))
+        named = set(
+            re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE)
+        )
         assert named
         assert named <= targets
