@@ -125,7 +125,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown type": ({"model_type": "unheard-of", "architectures": None}, "no model type 'unheard-of'"),
     "a model of models": (
         {"model_type": "mamba", "architectures": None, "expand": 10**12},
-        "takes 6.03e+19 parameters",
+        "building MambaForCausalLM takes 3.26e+16 parameters",
     ),
     "hostile type": ({"model_type": "\x1b[2J", "architectures": None}, r"no model type '\x1b[2J'"),
     "no type": ({"model_type": None, "architectures": None}, "neither model_type nor architectures"),

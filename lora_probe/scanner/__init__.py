@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lora_probe._version import __version__
-from lora_probe.errors import BuildError, LoraProbeError, UnknownArchitecture
+from lora_probe.errors import BuildError, CheckpointNotFound, HubError, ModelNotFound, UnknownArchitecture
 from lora_probe.graph import Note
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ def _scan_headers(
 
     try:
         tensors = checkpoint_tensors(located, token=token)
-    except LoraProbeError as missing:
-        raise error from missing
+    except (CheckpointNotFound, HubError, ModelNotFound) as missing:
+        raise error from missing  # what is there but damaged is said instead
     problem = error.problem if isinstance(error, UnknownArchitecture) else error.reason
     message = f"not built ({problem}): names and shapes are those of the checkpoint, roles follow the names"
     return graph_of_headers(

@@ -52,7 +52,7 @@ class Built:
     config: Mapping[str, Any]
     """The config as given, quantization and all."""
     notes: tuple[Note, ...] = ()
-    """What a reader must know of the look-up and of the build."""
+    """What a reader must know of the build; the look-up has notes of its own."""
 
 
 def build(
@@ -89,8 +89,6 @@ def build(
             choice = choose_class(config, config_class=config_class)
         module = _instantiate(choice, _logical(config), own_code=False)
         notes = (*choice.notes, *_refused_code(config))
-    if isinstance(source, Located):
-        notes = (*source.notes, *notes)
     return Built(module=module, architecture=type(module).__name__, config=config, notes=notes)
 
 
