@@ -66,7 +66,7 @@ def _list_and_switches(plan: Plan, towers: Towers) -> tuple[Sequence[str], tuple
     """Return entries and switches that together mean the wanted modules, the usual switches if possible."""
     reason = ""
     switches = sorted(product((True, False), repeat=len(_FREEZE)), key=_distance)
-    for names in _lists(plan):
+    for names in sorted(_lists(plan), key=lambda each: len(",".join(each))):
         for frozen in switches:
             paths = towers.matched(names, plan.inventory.paths, frozen)
             found = fault(plan, replace(plan.settings, target_modules=paths, target_parameters=()))
@@ -81,10 +81,10 @@ def _distance(frozen: tuple[bool, ...]) -> int:
 
 
 def _lists(plan: Plan) -> Iterator[Sequence[str]]:
-    """Yield lists that may mean the wanted modules: last segments, then the names that PEFT would get."""
+    """Yield lists that may mean the wanted modules: the names that PEFT would get, and last segments."""
     if plan.settings.target_parameters:
         return
-    yield tuple(dict.fromkeys(site.path.rpartition(".")[2] for site in plan.sites))
     for form in plan.forms():
         if not form.target_parameters:
             yield form.target_modules or ()
+    yield tuple(dict.fromkeys(site.path.rpartition(".")[2] for site in plan.sites))

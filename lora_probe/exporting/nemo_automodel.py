@@ -67,22 +67,26 @@ def matched(patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
 
 
 def _as_expression(pattern: str) -> str:
-    """Return what Automodel makes of a pattern whose stars are all at its start."""
-    return pattern.replace("*", "(.*)")
+    """Return what Automodel makes of a pattern: with a dot before it, a star may stand for no segment."""
+    return re.sub(r"\.?\*", lambda star: ".*" if star[0] == "*" else r"(\..*)?", pattern)
 
 
 def _patterns(plan: Plan, wanted: Sequence[str], linear: Sequence[str]) -> list[str]:
-    """Return the fewest patterns for exactly the wanted paths: plain ones where these are exact."""
+    """Return patterns for exactly the wanted paths: for any layer if that is exact, else plain ones."""
     names = shortest_suffixes(wanted, linear)
     if names is None:
         raise plan.refusal("the names of these layers are the ends of other layers' names", wanted)
-    for escape in (str, re.escape):
+    for spelled in (_in_any_layer, str, re.escape):
         found: dict[str, None] = {}
         for name in names:
             if name in wanted:
-                found[escape(name)] = None
+                found[spelled(name)] = None
             if any(path.endswith(f".{name}") for path in wanted):
-                found[f"*{escape(f'.{name}')}"] = None
+                found[f"*{spelled(f'.{name}')}"] = None
         if matched(list(found), linear) == list(wanted):
             return list(found)
     raise plan.refusal("no patterns with * take exactly these layers", wanted)
+
+
+def _in_any_layer(name: str) -> str:
+    return re.sub(r"(?<=\w\.)\d+(?=\.)", "*", name)

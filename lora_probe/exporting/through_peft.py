@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lora_probe.errors import PeftRefusal
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from lora_probe.exporting.plan import Plan
     from lora_probe.peft_rules import LoraSettings, Prediction
 
-__all__ = ["check_exact", "fault", "first_exact"]
+__all__ = ["as_expression", "fault", "first_exact"]
 
 _Trained = dict[str, tuple[int, float]]
 """Rank and alpha of each adapter, by the name of its weight."""
@@ -36,18 +37,6 @@ def first_exact(plan: Plan, forms: Iterable[LoraSettings], *, otherwise: str) ->
     raise plan.refusal(f"{otherwise}{f', and so {reason}' if reason else ''}")
 
 
-def check_exact(plan: Plan, handed_over: LoraSettings) -> None:
-    """Check that PEFT, given `handed_over`, trains what `plan` wants.
-
-    Raises:
-        NotExportable: it does not; says what would differ.
-
-    """
-    found = fault(plan, handed_over)
-    if found is not None:
-        raise plan.refusal(found)
-
-
 def fault(plan: Plan, handed_over: LoraSettings) -> str | None:
     """Return how what PEFT makes of `handed_over` differs from what `plan` wants, None where it does not."""
     try:
@@ -65,6 +54,12 @@ def fault(plan: Plan, handed_over: LoraSettings) -> str | None:
     if (prediction.saved, prediction.tokens) != (plan.prediction.saved, plan.prediction.tokens):
         return "other modules would be trained in full"
     return None
+
+
+def as_expression(names: Iterable[str]) -> str:
+    """Return the regular expression that PEFT reads as it reads a list of `names`."""
+    words = [re.escape(name) for name in names]
+    return rf"(.*\.)?({'|'.join(words)})" if len(words) > 1 else rf"(.*\.)?{words[0]}"
 
 
 def _adapters(prediction: Prediction) -> _Trained:

@@ -43,10 +43,6 @@ def write(plan: Plan) -> str:
     check_one_rank(plan)
     roles = whole_roles(plan)
     output = {site.path for site in plan.sites} & {plan.graph.output_embedding}
-    mlp = roles & _MLP
-    if mlp and mlp != _MLP:
-        missing = ", ".join(sorted(part for _, part in _MLP - mlp))
-        raise plan.refusal(f"it adapts an MLP as a whole, and {missing} would be left out")
     unknown = [
         site.path
         for site in plan.sites
@@ -54,6 +50,10 @@ def write(plan: Plan) -> str:
     ]
     if unknown:
         raise plan.refusal("it has no name for these layers", unknown)
+    mlp = roles & _MLP
+    if mlp and mlp != _MLP:
+        missing = ", ".join(sorted(part for _, part in _MLP - mlp))
+        raise plan.refusal(f"it adapts an MLP as a whole, and {missing} would be left out")
     if output and any(site.tied_to for site in plan.sites if site.path in output):
         raise plan.refusal(
             "it does not adapt an output that is tied to the embedding", sorted(map(str, output))

@@ -8,12 +8,11 @@ through. `bias` is always "none", the default task CAUSAL_LM and alpha a whole n
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.exporting.documents import yaml_text
-from lora_probe.exporting.through_peft import first_exact
+from lora_probe.exporting.through_peft import as_expression, first_exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +55,6 @@ def _handed_over(plan: Plan) -> Iterator[LoraSettings]:
     for form in plan.forms(expressions=True):
         target = form.target_modules
         if isinstance(target, tuple) and len(target) == 1:
-            yield replace(form, target_modules=rf"(.*\.)?{re.escape(target[0])}")
+            yield replace(form, target_modules=as_expression(target))
         else:
             yield form

@@ -16,10 +16,11 @@ a list:
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.exporting.documents import call_text
-from lora_probe.exporting.through_peft import first_exact
+from lora_probe.exporting.through_peft import as_expression, first_exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,11 @@ def _readable(plan: Plan) -> Iterator[LoraSettings]:
     for form in plan.forms(layers=True, expressions=True, exclusions=True):
         if form.is_all_linear or (form.layers_to_transform is not None and form.target_parameters):
             continue
-        if isinstance(form.target_modules, str) or not any("." in name for name in form.target_modules or ()):
+        target = form.target_modules
+        if isinstance(target, tuple) and any("." in name for name in target):
+            if form.layers_to_transform is None:
+                yield replace(form, target_modules=as_expression(target))
+        else:
             yield form
 
 
