@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from lora_probe.errors import UnknownChoice, UnmatchedTarget
 from lora_probe.peft_rules import LoraSettings
-from lora_probe.targets import emit, parse_targets, resolve
+from lora_probe.targets import TargetSpec, emit, parse_targets, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,14 +44,14 @@ class Choice:
     """Its rank is left open."""
 
 
-def choose(inventory: Inventory, text: str, options: Mapping[str, Any]) -> Choice:
-    """Return the set that `text` describes, with `options` for all that targets do not say.
+def choose(inventory: Inventory, targets: TargetSpec | str, options: Mapping[str, Any]) -> Choice:
+    """Return the set that `targets` describes, with `options` for all that targets do not say.
 
     What PEFT reads itself, such as a list of names, is passed on as it stands; anything else is resolved and
     emitted.
 
     Raises:
-        TargetSyntaxError: `text` is no target specification.
+        TargetSyntaxError: `targets` is a text that is no target specification.
         UnmatchedTarget: a part of it matches nothing.
         NotExpressible: PEFT has no words for the weights that it selects.
         PeftRefusal: PEFT would not take the set, or the options.
@@ -59,7 +59,7 @@ def choose(inventory: Inventory, text: str, options: Mapping[str, Any]) -> Choic
 
     """
     settings = _settings(options)
-    spec = parse_targets(text)
+    spec = targets if isinstance(targets, TargetSpec) else parse_targets(targets)
     sites = resolve(inventory, spec)
     if spec.verbatim:
         settings = replace(settings, target_modules=spec.verbatim["target_modules"])

@@ -1,7 +1,8 @@
 """What one target set costs at any rank: worked out once, then evaluated.
 
-Every size is a straight line in the rank, because one factor of each adapter has a side of that length. Both
-points of the line are what PEFT is predicted to make at two ranks; no formula of ours stands between.
+Every size is a straight line in the rank: one side of each factor is as long as that, or a multiple of it. So
+PEFT is predicted once, at a rank so high that no other size reaches it. What comes out is written in the base
+of that rank: the quotient is what grows, the remainder what does not.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING
 from lora_probe.budgeting.count import Origin, trainable_tensors
 from lora_probe.budgeting.file_size import FileSize, GrowingTensor
 from lora_probe.budgeting.records import TargetSet
-from lora_probe.budgeting.stored import StoredTensor, stored_tensors
+from lora_probe.budgeting.stored import stored_tensors
 from lora_probe.graph import Kind
-from lora_probe.peft_rules import Prediction, predict
+from lora_probe.peft_rules import predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "SetCost", "Share"]
 
+FAR = 2**61 - 1
+"""A step of the rank that is beyond any size of a model, and beyond any product of two of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -36,9 +40,10 @@ class Line:
     step: int
 
     @classmethod
-    def through(cls, first: int, second: int) -> Line:
-        """Return the line through the sizes at the first and at the second step."""
-        return cls(base=2 * first - second, step=second - first)
+    def read_off(cls, size_at_far: int) -> Line:
+        """Return the line of a size that was predicted at step `FAR`."""
+        step, base = divmod(size_at_far, FAR)
+        return cls(base=base, step=step)
 
     def __call__(self, n: int) -> int:
         """Return the size at step `n`."""
@@ -62,7 +67,7 @@ class SetCost:
     """The cost of one target set with some options, at every rank that PEFT takes for it."""
 
     def __init__(self, inventory: Inventory, settings: LoraSettings, *, dtype: str) -> None:
-        """Predict the set at two ranks.
+        """Predict the set once.
 
         Raises:
             PeftRefusal: PEFT would refuse the set at any rank.
@@ -72,36 +77,32 @@ class SetCost:
         self.settings = settings
         self.unit = _rank_unit(inventory, settings)
         """What every rank must be a multiple of: more than 1 only where convolutions have groups."""
-        predictions = [predict(inventory, replace(settings, rank=self.unit * n)) for n in (1, 2)]
-        self.prediction: Prediction = predictions[0]
-        """What PEFT will do at the smallest rank; sites and warnings are the same at all."""
-        trained = [trainable_tensors(each, inventory) for each in predictions]
-        self.shares = tuple(_shares(*trained))
+        prediction = predict(inventory, replace(settings, rank=self.unit * FAR))
+        self.sites = prediction.sites
+        """The weights that get an adapter."""
+        self.copies = tuple(copy.path for copy in prediction.saved)
+        """Modules that are trained in full."""
+        self.warnings = prediction.warnings
+        self.multiplied = tuple(each.key for each in prediction.adapters if each.rank > self.unit * FAR)
+        """Names of what gets a multiple of the rank that is asked for."""
+        trained = trainable_tensors(prediction, inventory)
+        self.shares = tuple(_shares(trained))
         """The trained elements, by site or other reason; together they are all."""
         self._parameters = sum((share.elements for share in self.shares), start=Line(0, 0))
-        stored = [
-            stored_tensors(tensors, each, inventory, dtype=dtype)
-            for tensors, each in zip(trained, predictions, strict=True)
-        ]
-        names = {each.name for each in trained[0]}
-        self.unasked_bytes = sum(each.bytes for each in stored[0] if each.name not in names)
+        stored = stored_tensors(trained, prediction, inventory, dtype=dtype)
+        names = {each.name for each in trained}
+        self.unasked_bytes = sum(each.bytes for each in stored if each.name not in names)
         """Bytes of what PEFT stores without training it, whatever the rank."""
-        self.multiplied = tuple(
-            small
-            for small, large in zip(*(each.adapters for each in predictions), strict=True)
-            if small.rank > self.unit and large.rank == 2 * small.rank
-        )
-        """Adapters to which PEFT gives a multiple of the rank that is asked for."""
         self._file = FileSize(
-            GrowingTensor(name=first.name, dtype=first.dtype, shape=_growth(first, second))
-            for first, second in zip(*stored, strict=True)
+            GrowingTensor(name=each.name, dtype=each.dtype, shape=tuple(map(_growth, each.shape)))
+            for each in stored
         )
 
     def summary(self, targets: str) -> TargetSet:
         """Return the record of this set under the name that it was asked for by."""
         return TargetSet(
             targets=targets,
-            sites=len(self.prediction.sites),
+            sites=len(self.sites),
             target_modules=self.settings.target_modules,
             target_parameters=self.settings.target_parameters,
             layers_to_transform=self.layers,
@@ -121,7 +122,7 @@ class SetCost:
     def full_rank(self) -> int:
         """The rank from which on every update is of full rank: the shorter side of the largest weight."""
         return max(
-            (min(site.in_features, site.out_features) for site in self.prediction.sites),
+            (min(site.in_features, site.out_features) for site in self.sites),
             default=1,
         )
 
@@ -165,19 +166,19 @@ def _rank_unit(inventory: Inventory, settings: LoraSettings) -> int:
     return lcm(*(each.site.groups for each in adapters if each.site and each.rank % every == 0))
 
 
-def _shares(first: Iterable[AdapterTensor], second: Iterable[AdapterTensor]) -> Iterable[Share]:
-    """Yield the trained elements by site and reason, from the tensors at two ranks."""
+def _shares(trained: Iterable[AdapterTensor]) -> Iterable[Share]:
+    """Yield the trained elements by site and reason, from the tensors at step `FAR`."""
     sites: dict[tuple[Origin, str], Site | None] = {}
-    lines: dict[tuple[Origin, str], Line] = {}
-    for small, large in zip(first, second, strict=True):
-        if not small.tied:
-            key = small.origin, small.site.parameter if small.site else ""
-            sites[key] = small.site
-            lines[key] = lines.get(key, Line(0, 0)) + Line.through(small.elements, large.elements)
-    for (origin, name), line in lines.items():
-        yield Share(origin=origin, site=sites[origin, name], elements=line)
+    elements: dict[tuple[Origin, str], int] = {}
+    for tensor in trained:
+        if not tensor.tied:
+            key = tensor.origin, tensor.site.parameter if tensor.site else ""
+            sites[key] = tensor.site
+            elements[key] = elements.get(key, 0) + tensor.elements
+    for (origin, name), size in elements.items():
+        yield Share(origin=origin, site=sites[origin, name], elements=Line.read_off(size))
 
 
-def _growth(first: StoredTensor, second: StoredTensor) -> tuple[tuple[int, int], ...]:
-    sizes = zip(first.shape, second.shape, strict=True)
-    return tuple((2 * small - large, large - small) for small, large in sizes)
+def _growth(size: int) -> tuple[int, int]:
+    step, base = divmod(size, FAR)
+    return base, step

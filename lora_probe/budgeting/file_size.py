@@ -8,12 +8,12 @@ between them.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from json.encoder import encode_basestring
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,7 @@ class FileSize:
     def _fixed_characters(self) -> int:
         """Bytes of the header that are the same for each n."""
         entries = [
-            len(_utf8(json.dumps(each.name, ensure_ascii=False)))
+            len(_utf8(encode_basestring(each.name)))
             + len(f':{{"dtype":"{DTYPES[each.dtype][0]}","shape":[],"data_offsets":[,]}}')
             + max(len(each.shape) - 1, 0)
             + sum(len(str(base)) for base, step in each.shape if step == 0)

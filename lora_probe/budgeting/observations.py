@@ -17,14 +17,14 @@ __all__ = ["observe"]
 
 def observe(cost: SetCost, targets: str, wanted: Sequence[Site], *, rank: int) -> Iterator[Note]:
     """Yield the notes on one set, which means the weights `wanted`; `rank` is the highest of its rows."""
-    for warning in cost.prediction.warnings:
+    for warning in cost.warnings:
         if "_pattern" in warning and not cost.settings.rank_pattern:
             continue  # PEFT made that pattern itself, of expert names, and then misses a module for it
         yield Note(code="peft-warning", message=f"{targets}: PEFT warns that {warning}")
     for name in cost.settings.modules_to_save:
-        if not any(copy.path.endswith(name) for copy in cost.prediction.saved):
+        if not any(path.endswith(name) for path in cost.copies):
             yield Note(code="nothing-to-save", message=f"modules_to_save holds {name}, which is no module")
-    if dropped := {site.parameter for site in wanted} - {site.parameter for site in cost.prediction.sites}:
+    if dropped := {site.parameter for site in wanted} - {site.parameter for site in cost.sites}:
         yield Note(
             code="not-adapted",
             message=(
@@ -40,7 +40,7 @@ def observe(cost: SetCost, targets: str, wanted: Sequence[Site], *, rank: int) -
                 f"too ({cost.unasked_bytes:,} bytes), unless it is saved with save_embedding_layers=False"
             ),
         )
-    multiplied = {each.key.rpartition(".")[2] for each in cost.multiplied}
+    multiplied = {key.rpartition(".")[2] for key in cost.multiplied}
     if multiplied:
         yield Note(
             code="multiplied-rank",
@@ -49,9 +49,9 @@ def observe(cost: SetCost, targets: str, wanted: Sequence[Site], *, rank: int) -
                 "several names of transformers 4 became this one parameter"
             ),
         )
-    full = sum(min(site.in_features, site.out_features) <= rank for site in cost.prediction.sites)
+    full = sum(min(site.in_features, site.out_features) <= rank for site in cost.sites)
     if full:
-        every = len(cost.prediction.sites)
+        every = len(cost.sites)
         yield Note(
             code="full-rank",
             message=f"{targets}: at rank {rank} the updates of {full:,} of {every:,} weights have full rank",

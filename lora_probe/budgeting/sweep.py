@@ -14,6 +14,7 @@ from lora_probe.budgeting.records import Budget, By, Row, Unfit
 from lora_probe.budgeting.split import split
 from lora_probe.errors import ConflictingOptions, UnknownChoice
 from lora_probe.peft_rules import Inventory
+from lora_probe.targets import TargetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ _DTYPES = ("float32", "bfloat16", "float16")
 
 def budget(
     graph: ModuleGraph,
-    targets: str | Sequence[str] | None = None,
+    targets: TargetSpec | str | Sequence[TargetSpec | str] | None = None,
     ranks: int | Sequence[int] | None = None,
     *,
     max_parameters: int | str | None = None,
@@ -67,8 +68,7 @@ def budget(
     if by is not None and by not in set(By):
         raise UnknownChoice(option="by", value=by, known=tuple(By))
     inventory = Inventory(graph)
-    texts = common_sets(inventory) if targets is None else [targets] if isinstance(targets, str) else targets
-    choices = {text: choose(inventory, text, options) for text in texts}
+    choices = {str(each): choose(inventory, each, options) for each in _asked_sets(inventory, targets)}
     costs = {text: SetCost(inventory, each.settings, dtype=dtype) for text, each in choices.items()}
     limits = _limits(inventory, max_parameters, max_adapter_size, equal_to, dtype=dtype, options=options)
     given = read_ranks(ranks) if ranks is not None else () if limits else RANKS
@@ -106,6 +106,14 @@ def budget(
         notes=tuple(dict.fromkeys((*graph.notes, *notes))),
         versions=dict(graph.versions),
     )
+
+
+def _asked_sets(
+    inventory: Inventory, targets: TargetSpec | str | Sequence[TargetSpec | str] | None
+) -> Sequence[TargetSpec | str]:
+    if targets is None:
+        return common_sets(inventory)
+    return [targets] if isinstance(targets, (str, TargetSpec)) else targets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +169,7 @@ def _rows(text: str, cost: SetCost, asked: _Asked) -> Iterator[Row]:
         yield Row(
             targets=text,
             rank=rank,
-            sites=len(cost.prediction.sites),
+            sites=len(cost.sites),
             trainable_parameters=parameters,
             share=parameters / asked.whole if asked.whole else 0.0,
             adapter_bytes=cost.adapter_bytes(rank),
