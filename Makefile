@@ -25,7 +25,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-demo: $(VENV)/.installed ## scan five real models, no network needed
+demo: $(VENV)/.installed ## scan, budget, check and export real models, no network needed
 	@BIN=$(BIN) sh tests/demo.sh
 
 test: lint types unit census oracle fuzz ## everything that must hold
@@ -42,6 +42,12 @@ unit: $(VENV)/.installed-dev ## tests, notebooks and README blocks
 
 census: $(VENV)/.installed-dev ## scan every model type of the installed transformers
 	$(BIN)/python -m pytest -n $(JOBS) -m census
+
+oracle: $(VENV)/.installed-dev ## compare with what the real PEFT injects
+	$(BIN)/python -m pytest -n $(JOBS) -m oracle
+
+oracle-long: $(VENV)/.installed-dev ## the same with ten times as many cases
+	ORACLE_CASES=70 $(BIN)/python -m pytest -n $(JOBS) -m oracle
 
 fuzz: $(VENV)/.installed-dev ## long property runs over broken input
 	$(BIN)/python -m pytest -n $(JOBS) -m fuzz
