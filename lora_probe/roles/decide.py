@@ -68,7 +68,7 @@ def decide(places: Sequence[Place], *, model_type: str, architecture: str) -> li
     return decisions
 
 
-_NUMBERED = re.compile(r"(?:^|\.)(\d+)\.")
+_NUMBERED = re.compile(r"(?:^|\.)([0-9]{1,9})\.")
 
 
 def layer_of(path: str) -> int | None:

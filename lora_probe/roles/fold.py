@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lora_probe.roles.tree import is_index
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,7 +55,7 @@ def fold(places: Sequence[Place]) -> list[int]:
 
 def _next_number(segments: list[str], start: int) -> int | None:
     """Return the position of the next number that has something below it."""
-    return next((at for at in range(start, len(segments) - 1) if segments[at].isdecimal()), None)
+    return next((at for at in range(start, len(segments) - 1) if is_index(segments[at])), None)
 
 
 def _content(place: Place, segments: list[str], start: int) -> tuple[object, ...]:

@@ -23,6 +23,8 @@ _WORDS = (
 )
 """Words of class names that name a modality, where the weights themselves leave it open."""
 _COLORS = 3
+_BYTES = 256
+"""Rows of the smallest table for text: one for each byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,13 @@ _EVIDENCE: tuple[tuple[str, Callable[[_Facts], str]], ...] = (
 def _reads(leaf: Node) -> str:
     """Return what a weight reads, if it is one that stands at a model's input; else nothing.
 
-    A table is for tokens, unless for positions. A convolution over three channels of a square kernel reads an
-    image; over one channel, or along one dimension, sound. Patches may be cut by a plain matrix, too.
+    A table of many rows is for tokens, unless for positions. A convolution over three channels of a square
+    kernel reads an image; over one channel, or along one dimension, sound. A matrix may cut patches, too.
     """
     place = leaf.place
     if place is None:
         return ""
-    if leaf.kind == "embedding" and "pos" not in leaf.name:
+    if leaf.kind == "embedding" and "pos" not in leaf.name and place.in_features >= _BYTES:
         return "text"
     if leaf.kind != "conv" and "patch" not in f"{leaf.name} {leaf.parent_name}":
         return ""

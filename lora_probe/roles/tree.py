@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
     from lora_probe.roles.place import Place
 
-__all__ = ["INDEX", "Node", "grow"]
+__all__ = ["INDEX", "Node", "grow", "is_index"]
 
 INDEX = "#"
 """Name of every node whose own name is a number: the entries of a list are alike."""
 
+_MAX_DIGITS = 9
 _CONTAINERS = frozenset({"ModuleList", "ModuleDict", "Sequential", "ParameterList", ""})
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _BARE = frozenset({"expert_parameter", "matrix_parameter", "packed_attention"})
@@ -25,7 +26,7 @@ _BARE = frozenset({"expert_parameter", "matrix_parameter", "packed_attention"})
 class Node:
     """A module, or a bare parameter, with a weight at or below it.
 
-    Built by :func:`grow`; the tower and block tables fill in `tower`, `block`, `unit` and `rules`.
+    Built by :func:`grow`; the tables of towers and blocks fill in what is empty here.
     """
 
     __slots__ = (
@@ -37,7 +38,7 @@ class Node:
     def __init__(self, label: str, class_name: str, parent: Node | None) -> None:
         self.label = label
         """Own name, as the model spells it."""
-        self.name = INDEX if label.isdecimal() else label.lower()
+        self.name = INDEX if is_index(label) else label.lower()
         """Own name in lower case; INDEX for a number."""
         self.class_name = class_name
         self.own_class = class_name
@@ -90,6 +91,11 @@ class Node:
             node = stack.pop()
             yield node
             stack.extend(reversed(node.children.values()))
+
+
+def is_index(segment: str) -> bool:
+    """Tell whether a segment of a path is a position in a list; an absurdly long number is a name."""
+    return len(segment) <= _MAX_DIGITS and segment.isascii() and segment.isdecimal()
 
 
 def grow(places: Sequence[Place]) -> tuple[Node, list[Node]]:
