@@ -17,7 +17,8 @@ class Reads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("called", "read", "either", "asked", "edited", "reset", "passed", "compared"):
+        names = "called read either rarely usually asked edited reset passed compared"
+        for name in names.split():
             setattr(self, name, nn.Linear(4, 4))
         nn.init.zeros_(self.reset.weight)
 
@@ -32,13 +33,17 @@ class Reads(nn.Module):
             x = x @ self.either.weight.t()
         else:
             x = self.either(x)
+        if x.ndim > 9:
+            x = x @ self.rarely.weight
+        x = self.usually(x) if hasattr(self, "quantized") else x @ self.usually.weight
+        x = self.rarely(x)
         self.edited.weight.data.clamp_(-1, 1)
         return torch.utils.checkpoint.checkpoint(self.passed, self.called(self.asked(x)))  # type: ignore[no-any-return]
 
 
 def test_a_weight_that_is_multiplied_is_told_from_one_that_is_asked_about() -> None:
     """Only products and the like count; types, devices, edits in place and initialisation do not."""
-    assert bypassed_children(Reads()) == (("read",), ("either",))
+    assert bypassed_children(Reads()) == (("read",), ("either", "usually"))
 
 
 def test_attention_of_torch_reads_its_output() -> None:
@@ -54,7 +59,7 @@ def test_a_module_without_children_bypasses_nothing() -> None:
 def test_the_graph_carries_it_through_json() -> None:
     """A scan records it with the module, and a graph read back is equal."""
     graph = scan(Reads())
-    assert (graph.modules[0].bypassed, graph.modules[0].partly_bypassed) == (("read",), ("either",))
+    assert (graph.modules[0].bypassed, graph.modules[0].partly_bypassed) == (("read",), ("either", "usually"))
     assert type(graph).from_json(graph.to_json()) == graph
 
 

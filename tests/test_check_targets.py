@@ -109,6 +109,14 @@ def test_a_chosen_tower_is_no_accident() -> None:
     assert "wrong-tower" not in check(graph, "text:attention+vision:attention").rules
 
 
+def test_roles_that_leave_experts_out_are_no_error() -> None:
+    """attention+mlp on a mixture of experts is what it says; that experts are another role is a warning."""
+    graph = graph_of("deepseek-ai/DeepSeek-V3")
+    (missed,) = check(graph, "attention+mlp").of("experts-missed")
+    assert (missed.severity, missed.fix) == (Severity.WARNING, "add the role experts")
+    assert "experts-missed" not in check(graph, "attention").rules
+
+
 def test_roles_reach_exactly_what_they_say() -> None:
     """A role on a rewritten mixture of experts is emitted so that PEFT's rewriting does not widen it."""
     found = check(graph_of(QWEN_MOE), "attention.q@0-3", rank=8)

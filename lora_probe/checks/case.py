@@ -156,11 +156,13 @@ class Case:
         return self.inventory.paths.ending_with((name,))
 
     def called(self, *parts: str, block: str) -> tuple[str, ...]:
-        """Return the names of the modules that play one of `parts` of `block` in this model."""
+        """Return the names of the modules that play one of `parts`, or any part, of `block` in this model."""
         return tuple(
             dict.fromkeys(
                 site.name
                 for site in self.graph.sites
-                if site.block == block and site.part in parts and site.adaptable is Adaptable.MODULE
+                if site.block == block
+                and (site.part in parts or not parts)
+                and site.adaptable is Adaptable.MODULE
             )
         )

@@ -52,9 +52,13 @@ _HOLDS = {
 def suggestion(case: Case, name: str) -> str:
     """Return one line that says what to write for `name`, which matches nothing in the model."""
     leaf = name.rpartition(".")[2]
-    for role in _USUAL.get(leaf, ()):
+    roles = _USUAL.get(leaf, ())
+    for role in roles:
         if same := _of_role(case, role):
             return f"write {quoted(same)}, which hold{'s' if len(same) == 1 else ''} {role} here"
+    for role in roles:
+        if others := case.called(block=role.partition(".")[0]):
+            return f"drop it: there is no {role} here, only {quoted(others[:_SHOWN])}"
     if near := difflib.get_close_matches(leaf, case.leaves, n=3, cutoff=0.6):
         return f"close names here: {quoted(near)}"
     more = ", …" if len(case.leaves) > _SHOWN else ""

@@ -69,13 +69,16 @@ def _text(value: Any, where: str) -> str:
 def _names(value: Any, where: str) -> tuple[str, ...]:
     if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
         raise BadAdapter(where=where, problem=f"expected a list of names, got {value!r}")
-    names = [_text(each, where) for each in value]
-    # A set is how LoraConfig keeps a list: its order is an accident.
-    return tuple(sorted(names) if isinstance(value, (set, frozenset)) else names)
+    return tuple(_text(each, where) for each in value)
 
 
 def _names_or_text(value: Any, where: str) -> tuple[str, ...] | str:
     return value if isinstance(value, str) else _names(value, where)
+
+
+def _targets(value: Any, where: str) -> tuple[str, ...] | str:
+    """Read a list that PEFT keeps as a set and saves in the order of the day."""
+    return value if isinstance(value, str) else tuple(sorted(_names(value, where)))
 
 
 def _indices(value: Any, where: str) -> tuple[int, ...]:
@@ -110,8 +113,8 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any, str], Any]]] = {
     "r": ("rank", _rank),
     "lora_alpha": ("alpha", _number),
     "lora_dropout": ("dropout", _number),
-    "target_modules": ("target_modules", _names_or_text),
-    "exclude_modules": ("exclude_modules", _names_or_text),
+    "target_modules": ("target_modules", _targets),
+    "exclude_modules": ("exclude_modules", _targets),
     "target_parameters": ("target_parameters", _names),
     "layers_to_transform": ("layers_to_transform", _index_or_indices),
     "layers_pattern": ("layers_pattern", _names_or_text),

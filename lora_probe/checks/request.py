@@ -30,6 +30,8 @@ class Request:
 
     text: str
     settings: LoraSettings
+    is_exact: bool = False
+    """Whether it names roles, which select what they say and nothing by accident of a name."""
     chooses_tower: bool = False
     """Whether it names towers, so that more than one is no accident."""
 
@@ -95,7 +97,7 @@ def _from_text(text: str, graph: ModuleGraph, given: Mapping[str, Any]) -> Reque
     else:
         settings = emit(graph, resolve(graph, spec), settings=LoraSettings(**given))
         settings = replace(settings, exclude_modules=given.get("exclude_modules"))
-    return Request(text=text, settings=settings, chooses_tower=towers)
+    return Request(text=text, settings=settings, is_exact=spec.verbatim is None, chooses_tower=towers)
 
 
 def _chooses_tower(spec: TargetSpec) -> bool:

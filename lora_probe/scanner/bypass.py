@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, cast
@@ -36,9 +37,11 @@ _LIKE = frozenset({"isinstance", "to", "type_as", "hasattr"})
 
 
 def bypassed_children(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the children that `module` never calls but reads, and that it does not always call.
+    """Return the names of the children that `module` never calls but reads, and may read in training.
 
-    Both are empty where the source cannot be read. `nn.MultiheadAttention` reads its `out_proj`, always.
+    The second are called, too, and are read under no condition or one on ``self.training`` (a fused kernel);
+    readings under other conditions are passed over. Both are empty where the source cannot be read.
+    `nn.MultiheadAttention` reads its `out_proj`, always.
     """
     if isinstance(module, nn.MultiheadAttention):
         return ("out_proj",), ()
@@ -49,6 +52,7 @@ def bypassed_children(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ..
 @lru_cache(maxsize=4096)
 def _in_class(module_class: Any, children: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     read: set[str] = set()
+    trained: set[str] = set()
     called: set[str] = set()
     for function in _methods(module_class):
         names = _names(function.__code__)
@@ -62,14 +66,27 @@ def _in_class(module_class: Any, children: frozenset[str]) -> tuple[tuple[str, .
             tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
         except (OSError, SyntaxError):
             continue
-        for name, reads in _uses(tree):
-            if name in children:
-                (read if reads else called).add(name)
-    return tuple(sorted(read - called)), tuple(sorted(read & called))
+        for use in _uses(tree):
+            if use.name in children:
+                (read if use.reads else called).add(use.name)
+                if use.reads and use.in_training:
+                    trained.add(use.name)
+    return tuple(sorted(read - called)), tuple(sorted(trained & called))
 
 
-def _uses(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """Yield each use of ``self.<child>``: its name, and whether its weight is read (or else it is called)."""
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One use of ``self.<child>``."""
+
+    name: str
+    reads: bool
+    """Whether its weight is read; else it is called, or handed on to be called."""
+    in_training: bool = True
+    """Whether nothing but ``self.training`` decides that this happens."""
+
+
+def _uses(tree: ast.AST) -> Iterator[_Use]:
+    """Yield each use of a child."""
     parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
     for node in ast.walk(tree):
         if not (
@@ -79,11 +96,27 @@ def _uses(tree: ast.AST) -> Iterator[tuple[str, bool]]:
         outer = parents.get(node)
         if not isinstance(outer, ast.Attribute):
             if isinstance(node.ctx, ast.Load) and not isinstance(outer, (ast.Compare, ast.BoolOp, ast.If)):
-                yield node.attr, False
+                yield _Use(node.attr, reads=False)
         elif outer.attr == "weight" and isinstance(outer.ctx, ast.Load) and not _is_fact(outer, parents):
-            yield node.attr, True
+            yield _Use(node.attr, reads=True, in_training=_in_training(node, parents))
         elif outer.attr in {"forward", "__call__"}:
-            yield node.attr, False
+            yield _Use(node.attr, reads=False)
+
+
+def _in_training(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
+    """Tell whether training meets `node` as a rule: under no condition, or one that asks for training.
+
+    The other branch of ``hasattr`` counts, too: what is asked for so is there in special cases only.
+    """
+    while (outer := parents.get(node)) is not None:
+        if isinstance(outer, (ast.If, ast.IfExp)) and node is not outer.test:
+            asked = {each.attr for each in ast.walk(outer.test) if isinstance(each, ast.Attribute)}
+            special = isinstance(outer.test, ast.Call) and getattr(outer.test.func, "id", "") == "hasattr"
+            in_body = outer.body is node or (isinstance(outer.body, list) and node in outer.body)
+            if "training" not in asked and (in_body or not special):
+                return False
+        node = outer
+    return True
 
 
 def _is_fact(weight: ast.Attribute, parents: dict[ast.AST, ast.AST]) -> bool:

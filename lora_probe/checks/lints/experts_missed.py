@@ -27,9 +27,9 @@ def asks_for_experts(case: Case) -> bool:
     """Tell whether the target set, as it is written, names what the experts are made of."""
     if case.settings.is_all_linear:
         return True
-    if any(name.rpartition(".")[2] in EXPERT_NAMES for name in case.names):
+    if not case.request.is_exact and any(name.rpartition(".")[2] in EXPERT_NAMES for name in case.names):
         return True
-    return any(site.block in _FEED_FORWARD for site in case.written_sites)
+    return any(site.block in _FEED_FORWARD for site in (*case.written_sites, *case.sites))
 
 
 def _examine(case: Case) -> Iterator[Hit]:
@@ -45,10 +45,13 @@ def _examine(case: Case) -> Iterator[Hit]:
         return
     elements = sum(site.parameters for site in missed)
     yield Hit(
+        severity=Severity.WARNING if case.request.is_exact else None,
         message=f"no expert gets an adapter: {elements:,} of the model's {case.graph.total_parameters:,} "
         "parameters are experts, stored as 3-D parameters, which target_modules does not reach",
         paths=tuple(site.parameter for site in missed),
-        fix=f"add target_parameters=[{quoted(parameter_names(missed))}]",
+        fix="add the role experts"
+        if case.request.is_exact
+        else f"add target_parameters=[{quoted(parameter_names(missed))}]",
     )
 
 

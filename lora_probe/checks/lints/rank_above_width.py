@@ -31,7 +31,7 @@ def _examine(case: Case) -> Iterator[Hit]:
 
 RULE = Rule(
     name="rank-above-width",
-    severity=Severity.WARNING,
+    severity=Severity.INFO,
     happens="Some factors are larger than the matrix that they change, and say nothing that a smaller rank "
     "could not.",
     why="A product of rank r has at most the rank of the narrower side: routers, small heads, and key and "
