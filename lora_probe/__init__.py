@@ -13,6 +13,7 @@ from lora_probe._version import __version__
 if TYPE_CHECKING:
     from lora_probe.budgeting import Budget, budget
     from lora_probe.checks import Finding, Findings, check
+    from lora_probe.comparing import Difference, diff
     from lora_probe.errors import LoraProbeError
     from lora_probe.exporting import export
     from lora_probe.graph import Adaptable, Kind, Module, ModuleGraph, Note, Site, Uncovered
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adaptable",
     "Budget",
+    "Difference",
     "Finding",
     "Findings",
     "Kind",
@@ -35,6 +37,7 @@ __all__ = [
     "__version__",
     "budget",
     "check",
+    "diff",
     "emit",
     "export",
     "parse_targets",
@@ -46,6 +49,7 @@ _HOMES = {
     **dict.fromkeys(("Budget", "budget"), "lora_probe.budgeting"),
     **dict.fromkeys(("Finding", "Findings", "check"), "lora_probe.checks"),
     "LoraProbeError": "lora_probe.errors",
+    **dict.fromkeys(("Difference", "diff"), "lora_probe.comparing"),
     "export": "lora_probe.exporting",
     "scan": "lora_probe.scanner",
     **dict.fromkeys(("TargetSpec", "emit", "parse_targets", "resolve"), "lora_probe.targets"),

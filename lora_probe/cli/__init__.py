@@ -14,6 +14,7 @@ import click
 from lora_probe._version import __version__
 from lora_probe.cli.budget import budget
 from lora_probe.cli.check import check
+from lora_probe.cli.diff import diff
 from lora_probe.cli.export import export
 from lora_probe.cli.models import models
 from lora_probe.cli.scan import scan
@@ -48,6 +49,7 @@ lora_probe.add_command(scan)
 lora_probe.add_command(budget)
 lora_probe.add_command(check)
 lora_probe.add_command(export)
+lora_probe.add_command(diff)
 lora_probe.add_command(models)
 
 

@@ -12,6 +12,7 @@ the attention keeps its names.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.exporting.by_role import check_one_rank
@@ -84,8 +85,18 @@ def _patterns(plan: Plan, wanted: Sequence[str], linear: Sequence[str]) -> list[
             if any(path.endswith(f".{name}") for path in wanted):
                 found[f"*{spelled(f'.{name}')}"] = None
         if matched(list(found), linear) == list(wanted):
-            return list(found)
+            return _needed(list(found), linear)
     raise plan.refusal("no patterns with * take exactly these layers", wanted)
+
+
+def _needed(patterns: Sequence[str], linear: Sequence[str]) -> list[str]:
+    """Return `patterns` without those whose paths the others take, too."""
+    taken = {pattern: matched([pattern], linear) for pattern in patterns}
+    times = Counter(path for paths in taken.values() for path in paths)
+    for pattern in reversed(patterns):
+        if all(times[path] > 1 for path in taken[pattern]):
+            times.subtract(taken.pop(pattern))
+    return list(taken)
 
 
 def _in_any_layer(name: str) -> str:
