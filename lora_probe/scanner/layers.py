@@ -59,14 +59,15 @@ def _linear(module: nn.Linear) -> Iterator[Weight]:
     if packed := _packed(module):
         yield packed
         return
-    yield Weight(
-        name=_stored_name(module, module.in_features * module.out_features),
-        kind=Kind.LINEAR,
-        in_features=module.in_features,
-        out_features=module.out_features,
-        adaptable=Adaptable.MODULE,
-        bias=_bias(module, "bias"),
-    )
+    for name, (out_features, in_features) in _stored(module, module.in_features * module.out_features):
+        yield Weight(
+            name=name,
+            kind=Kind.LINEAR,
+            in_features=in_features,
+            out_features=out_features,
+            adaptable=Adaptable.MODULE,
+            bias=_bias(module, "bias"),
+        )
 
 
 def _transposed_linear(module: nn.Module) -> Iterator[Weight]:
@@ -86,27 +87,29 @@ def _embedding(module: nn.Embedding | nn.EmbeddingBag) -> Iterator[Weight]:
     if packed := _packed(module):
         yield packed
         return
-    yield Weight(
-        name=_stored_name(module, module.num_embeddings * module.embedding_dim),
-        kind=Kind.EMBEDDING,
-        in_features=module.num_embeddings,
-        out_features=module.embedding_dim,
-        adaptable=Adaptable.MODULE if isinstance(module, nn.Embedding) else Adaptable.PARAMETER,
-    )
+    for name, (rows, columns) in _stored(module, module.num_embeddings * module.embedding_dim):
+        yield Weight(
+            name=name,
+            kind=Kind.EMBEDDING,
+            in_features=rows,
+            out_features=columns,
+            adaptable=Adaptable.MODULE if isinstance(module, nn.Embedding) else Adaptable.PARAMETER,
+        )
 
 
 def _convolution(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Iterator[Weight]:
-    in_features = module.in_channels // module.groups * prod(module.kernel_size)
-    module_class: Any = type(module)
-    yield Weight(
-        name=_stored_name(module, in_features * module.out_channels),
-        kind=Kind.CONV,
-        in_features=in_features,
-        out_features=module.out_channels,
-        groups=module.groups,
-        adaptable=Adaptable.MODULE if _can_be_remade(module_class) else None,
-        bias=_bias(module, "bias"),
-    )
+    elements = module.out_channels * (module.in_channels // module.groups) * prod(module.kernel_size)
+    for name, (out_features, *window) in _stored(module, elements):
+        module_class: Any = type(module)
+        yield Weight(
+            name=name,
+            kind=Kind.CONV,
+            in_features=prod(window),
+            out_features=out_features,
+            groups=int(module.groups),
+            adaptable=Adaptable.MODULE if _can_be_remade(module_class) else None,
+            bias=_bias(module, "bias"),
+        )
 
 
 @cache
@@ -123,16 +126,17 @@ def _can_be_remade(convolution: Any) -> bool:
 
 def _transposed_convolution(module: _ConvTransposeNd) -> Iterator[Weight]:
     """Describe a convolution that PEFT has no layer for: each input channel writes a kernel of outputs."""
-    out_features = module.out_channels // module.groups * prod(module.kernel_size)
-    yield Weight(
-        name=_stored_name(module, module.in_channels * out_features),
-        kind=Kind.CONV,
-        in_features=module.in_channels,
-        out_features=out_features,
-        groups=module.groups,
-        adaptable=None,
-        bias=_bias(module, "bias"),
-    )
+    elements = module.in_channels * (module.out_channels // module.groups) * prod(module.kernel_size)
+    for name, (in_features, *window) in _stored(module, elements):
+        yield Weight(
+            name=name,
+            kind=Kind.CONV,
+            in_features=in_features,
+            out_features=prod(window),
+            groups=int(module.groups),
+            adaptable=None,
+            bias=_bias(module, "bias"),
+        )
 
 
 def _packed_attention(module: nn.MultiheadAttention) -> Iterator[Weight]:
@@ -145,11 +149,12 @@ def _packed_attention(module: nn.MultiheadAttention) -> Iterator[Weight]:
         for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
             yield _matrix(module, name, OUT_IN)
         return
+    out_features, in_features = module.in_proj_weight.shape
     yield Weight(
         name="in_proj_weight",
         kind=Kind.PACKED_ATTENTION,
-        in_features=module.embed_dim,
-        out_features=3 * module.embed_dim,
+        in_features=in_features,
+        out_features=out_features,
         adaptable=Adaptable.MODULE,
         bias=_bias(module, "in_proj_bias"),
     )
@@ -221,28 +226,31 @@ def _packed(module: nn.Module) -> Weight | None:
     return stand_in(module)
 
 
-def _stored_name(module: nn.Module, elements: int) -> str:
-    """Return which own or parametrized tensor holds the weight of so many `elements`.
+def _stored(module: nn.Module, elements: int) -> Iterator[tuple[str, torch.Size]]:
+    """Yield name and shape of the own or parametrized tensor that holds the weight of so many `elements`.
 
     Weight normalisation keeps a direction of the weight's shape beside a small magnitude: `weight_v`, or
-    ``parametrizations.weight.original1``.
+    ``parametrizations.weight.original1``; of parametrizations that make the weight of something smaller,
+    nothing is yielded. Shapes and not a module's attributes give the sizes: these may be computed by tensors.
     """
     own = own_parameters(module)
-    if "weight" in own:
-        return "weight"
+    for name in ("weight", "weight_v"):
+        if name in own:
+            yield name, own[name].shape
+            return
     parametrizations = own_children(module).get("parametrizations")
     if parametrizations is not None:
         for name, parameter in parametrizations.named_parameters():
             if name.startswith("weight.") and parameter.numel() == elements:
-                return f"parametrizations.{name}"
-    return "weight_v" if "weight_v" in own else "weight"
+                yield f"parametrizations.{name}", parameter.shape
+                return
 
 
 def _bias(module: nn.Module, *names: str, elements: int | None = None) -> str | None:
     """Return the first of `names` that is a bias of the module (of so many `elements`)."""
     own = own_parameters(module)
     for name in names:
-        if name.endswith("bias") and name in own and elements in {None, own[name].numel()}:
+        if "bias" in name and name in own and elements in {None, own[name].numel()}:
             return name
     return None
 

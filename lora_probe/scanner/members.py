@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["base_of", "is_wrapper", "own_children", "own_parameters", "own_tensors"]
 
-_INNER = ("base_layer", "original_module", "base_model", "model")
+_INNER = ("base_layer", "original_module", "token_adapter", "base_model", "model")
 """Where PEFT's classes keep what they wrap: layers, modules_to_save and tokens, PeftModel, tuners."""
 
 

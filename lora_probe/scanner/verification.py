@@ -35,8 +35,8 @@ class Mismatch:
 def mismatches(graph: ModuleGraph, module: nn.Module, *, rank: int = 8) -> tuple[Mismatch, ...]:
     """Compare `graph` with the adapters that PEFT makes on a weightless copy of its `module`.
 
-    Compared are the sides and the parameters of every adapter of `rank` (times its groups, for a grouped
-    convolution, as PEFT requires). `module` is left as it is.
+    Compared are the sides and the parameters of every adapter, of `rank`, or of as many as the groups of a
+    grouped convolution, which PEFT requires. `module` is left as it is.
     """
     copy = _on_meta(module)
     modules = [site for site in graph if site.adaptable is Adaptable.MODULE]
@@ -49,7 +49,7 @@ def mismatches(graph: ModuleGraph, module: nn.Module, *, rank: int = 8) -> tuple
     found: list[Mismatch] = []
     for site in (*modules, *parameters):
         made = adapters.get(site.parameter if site.adaptable is Adaptable.PARAMETER else site.path)
-        if message := _difference(site, made, rank=rank * site.groups):
+        if message := _difference(site, made, rank=_rank(site, rank)):
             found.append(Mismatch(path=site.path, parameter=site.parameter, message=message))
     return tuple(found)
 
@@ -82,6 +82,7 @@ def _inject(module: nn.Module, modules: Iterable[Site], parameters: Iterable[Sit
     """
     import warnings
 
+    import torch
     from peft import LoraConfig, inject_adapter_in_model
     from torch import nn
 
@@ -93,12 +94,16 @@ def _inject(module: nn.Module, modules: Iterable[Site], parameters: Iterable[Sit
         r=rank,
         target_modules="|".join(f"{_HOLDER}\\.{re.escape(path)}" for path in paths) or [],
         target_parameters=[f"{_HOLDER}.{site.parameter}" for site in parameters] or None,
-        rank_pattern={f"^{_HOLDER}\\.{re.escape(s.path)}": rank * s.groups for s in modules if s.groups > 1},
+        rank_pattern={f"^{_HOLDER}\\.{re.escape(s.path)}": s.groups for s in modules if s.groups > 1},
     )
     holder = nn.ModuleDict({_HOLDER: module})
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")  # about tied targets and the like, which are meant here
         inject_adapter_in_model(config, holder, adapter_name=_ADAPTER, low_cpu_mem_usage=True)
+
+
+def _rank(site: Site, rank: int) -> int:
+    return site.groups if site.groups > 1 else rank
 
 
 def _adapters(module: nn.Module) -> Iterator[tuple[str, _Made]]:
