@@ -23,6 +23,10 @@ def _is_input_table(member: Member, _: Unit) -> bool:
     return member.is_input and member.kind == "embedding"
 
 
+def _widens(member: Member, _: Unit) -> bool:
+    return member.out_features > member.in_features
+
+
 def _is_output(member: Member, _: Unit) -> bool:
     return member.is_output
 
@@ -309,7 +313,12 @@ _HEAD = (
         where=_is_output,
     ),
     spelled("transform", "dense", under=r"transform|(\w+_)?lm_head|(\w+_)?predictions"),
-    spelled("lm_head", "lm_head embed_out lm_loss output_projection"),
+    spelled("lm_head", "lm_head embed_out lm_loss output_projection output_layer ff_out"),
+    PartRule(
+        name="widening-output", part="lm_head",
+        reason="the last matrix of a model, to more than the model's width",
+        named="output", where=_widens,
+    ),
     spelled("lm_head", "decoder", under=r"predictions|lm_head"),
 )  # fmt: skip
 

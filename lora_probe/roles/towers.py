@@ -31,6 +31,10 @@ def _is_of_the_model(node: Node) -> bool:
     }
 
 
+def _is_of_the_vision_tower(node: Node) -> bool:
+    return not node.is_repeated
+
+
 def _leads_elsewhere(node: Node) -> bool:
     """Tell whether a projection is not a text encoder's own, into a space that it shares with images."""
     return (
@@ -57,6 +61,13 @@ TOWERS = Table((
         unless_classed=r"\w*ScaleProjector",
         outside=frozenset({"connector", "prompt"}),
         where=lambda node: node.parent_name not in {"positional_encoder", "head"},
+    ),
+    Rule(
+        name="projector-of-a-vision-tower", word="connector",
+        reason="GLM's and CogVLM's way from a vision tower to the language model",
+        named=r"linear_proj",
+        inside=frozenset({"vision"}),
+        where=_is_of_the_vision_tower,
     ),
     Rule(
         name="bare-projector", word="connector",
