@@ -54,5 +54,8 @@ def observe(cost: SetCost, targets: str, wanted: Sequence[Site], *, rank: int) -
         every = len(cost.sites)
         yield Note(
             code="full-rank",
-            message=f"{targets}: at rank {rank} the updates of {full:,} of {every:,} weights have full rank",
+            message=(
+                f"{targets}: {full:,} of {every:,} weights have no more than {rank} rows or columns, so that "
+                f"at r={rank} LoRA trains more than they hold"
+            ),
         )

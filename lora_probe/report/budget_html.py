@@ -38,6 +38,7 @@ def budget_page(budget: Budget) -> str:
 
     Where the parameters go is drawn for a budget that was split by role and layer.
     """
+    shown = {row.targets for row in budget.rows}
     heat = layer_heat(budget) if budget.by is By.BOTH else None
     return (
         environment()
@@ -47,6 +48,7 @@ def budget_page(budget: Budget) -> str:
             chart=curve_chart(rank_curves(budget)),
             heat=heat_strips(heat) if heat else None,
             command=command(budget),
+            fitting=[chosen for chosen in budget.sets if chosen.targets in shown],
             call=lambda chosen: peft_call(chosen, budget),
             versions={**budget.versions, "lora-probe": __version__},
         )

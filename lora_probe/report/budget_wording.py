@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from lora_probe.budgeting.limits import PARAMETERS
+from lora_probe.budgeting.limits import BYTES, PARAMETERS
 from lora_probe.budgeting.records import By
 from lora_probe.report.numbers import exact, file_size, percent, short
 
@@ -65,8 +65,9 @@ def limit_text(budget: Budget) -> str:
     if limit is None:
         return ""
     if limit.equal_to is not None:
-        return f"{exact(limit.value)} parameters, as many as {limit.equal_to}"
-    return amount(limit.value, budget)
+        return f"{exact(limit.value)} parameters, as many as {limit.equal_to},"
+    short_form = f"{file_size(limit.value)} (" if limit.unit == BYTES else ""
+    return f"{short_form}{amount(limit.value, budget)}{')' if short_form else ''}"
 
 
 def amount(value: int, budget: Budget) -> str:
@@ -97,8 +98,8 @@ def set_text(chosen: TargetSet) -> str:
 
 
 def peft_call(chosen: TargetSet, budget: Budget) -> str:
-    """Return the call of `LoraConfig` that makes this set, at the highest of its ranks here."""
-    rank = max((row.rank for row in budget.rows if row.targets == chosen.targets), default=chosen.rank_step)
+    """Return the call of `LoraConfig` that makes this set, at the highest rank of its rows."""
+    rank = max(row.rank for row in budget.rows if row.targets == chosen.targets)
     arguments = {"r": rank, **_targets(chosen), **budget.options}
     return f"LoraConfig({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
@@ -117,7 +118,7 @@ def command(budget: Budget) -> str:
         elif limit.unit == PARAMETERS:
             words += ["--max-parameters", str(limit.value)]
         else:
-            words += ["--max-adapter-size", f"{limit.value}B"]
+            words += ["--max-adapter-size", _exact_size(limit.value)]
     if budget.by is not None and budget.by is not By.BOTH:
         words += ["--by", budget.by]
     if budget.dtype != "float32":
@@ -186,6 +187,14 @@ def _cost(row: Row, budget: Budget) -> str:
 
 def _place(row: Row) -> str:
     return f"{row.targets} at r={row.rank}"
+
+
+def _exact_size(size: int) -> str:
+    """Return `size` bytes as the command line reads it, in the largest unit that is exact."""
+    power, units = 0, ("B", "kB", "MB", "GB", "TB")
+    while size % 1000 == 0 and power < len(units) - 1:
+        size, power = size // 1000, power + 1
+    return f"{size}{units[power]}"
 
 
 def _value(value: object) -> str:
