@@ -78,12 +78,12 @@ def _names(patterns: tuple[str, ...]) -> Names:
     literal: set[str] = set()
     globs: list[tuple[str, ...]] = []
     for pattern in patterns:
-        for text in _expanded(pattern.removeprefix("re:").removeprefix("^").removesuffix("$")):
-            pieces = tuple(text.split("*"))
-            if len(pieces) > 1:
-                globs.append(pieces)
-            else:
-                literal.update({text, _without_wrappers(text)} - {""})
+        for glob in _expanded(pattern.removeprefix("re:").removeprefix("^").removesuffix("$")):
+            for text in {glob, _without_wrappers(glob)} - {""}:
+                if "*" in text:
+                    globs.append(tuple(text.split("*")))
+                else:
+                    literal.add(text)
     return Names(literal=frozenset(literal), globs=tuple(globs))
 
 
