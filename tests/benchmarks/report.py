@@ -74,7 +74,7 @@ def _machine(load: float) -> Iterator[str]:
     name = processor[1] if processor else platform.machine()
     yield f"{name}, {os.cpu_count()} cores{size}, {platform.system()}"
     yield f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    yield f"{datetime.now(timezone.utc):%Y-%m-%d}; load average at the start {load:.1f}, niceness {os.nice(0)}"
+    yield f"{datetime.now(timezone.utc):%Y-%m-%d}; load average at the start {load:.1f}"
 
 
 def _commands(records: list[dict[str, Any]]) -> Iterator[str]:
