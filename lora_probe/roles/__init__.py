@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lora_probe.roles.decide import Decision, decide
+from lora_probe.roles.decisions import Decision, decide
 from lora_probe.roles.place import Place, Role
 
 if TYPE_CHECKING:
