@@ -17,7 +17,7 @@ from tests.oracle.comparison import differences
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
 CASES = int(os.environ.get("ORACLE_CASES", "7"))
-"""Cases a model type; `make oracle` asks for ten times as many."""
+"""Cases a model type; `make oracle-long` asks for ten times as many."""
 SEED = os.environ.get("ORACLE_SEED", "1")
 TYPES = sorted(
     set(
@@ -32,7 +32,7 @@ TYPES = sorted(
 
 @pytest.mark.parametrize("model_type", TYPES)
 def test_predictions_are_what_peft_does(model_type: str) -> None:
-    """What is adapted, the name and shape of each trained tensor, the sum, and each refusal agree with PEFT."""
+    """What is adapted, each trained tensor's name and shape, the sum and each refusal agree with PEFT."""
     reasons: dict[str, str] = {}
     for _, model in models([model_type], reasons=reasons):
         inventory = Inventory(scan(model))
