@@ -54,6 +54,7 @@ def transcript(block: Block, folder: Path) -> str:
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
         "COLUMNS": "100",
         "NO_COLOR": "1",
+        "HF_HOME": str(folder / "huggingface"),  # the README knows no local hub cache
     }
     lines = []
     for command in commands(block):
