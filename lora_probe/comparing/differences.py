@@ -62,7 +62,7 @@ def diff(
         raise ConflictingOptions(
             options=("second", "targets"), problem="give two models, or one and two target sets"
         )
-    graphs = (first, second or first)
+    graphs = (first, first if second is None else second)
     if texts:
         (rank,) = read_ranks(rank, where="rank")
         one, other = (

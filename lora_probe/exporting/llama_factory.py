@@ -81,10 +81,15 @@ def _distance(frozen: tuple[bool, ...]) -> int:
 
 
 def _lists(plan: Plan) -> Iterator[Sequence[str]]:
-    """Yield lists that may mean the wanted modules: the names that PEFT would get, and last segments."""
+    """Yield lists that may mean the wanted modules: the names that PEFT would get, and last segments.
+
+    With a dot before it, the name of layer 3 is no part of that of layer 13.
+    """
     if plan.settings.target_parameters:
         return
     for form in plan.forms():
         if not form.target_parameters:
-            yield form.target_modules or ()
+            names = form.target_modules or ()
+            yield names
+            yield tuple(f".{name}" for name in names)
     yield tuple(dict.fromkeys(site.path.rpartition(".")[2] for site in plan.sites))

@@ -150,13 +150,21 @@ def _tied_adapters(
     *,
     names: Sequence[str],
 ) -> list[Adapter]:
+    """Return the adapters of a tied module: the embedding's factors, or its own where PEFT sees no tie.
+
+    PEFT looks the last segment of the path up among full paths, so that it finds modules of the root only, and
+    an embedding makes factors of its own even then.
+    """
     made = adapt_module(path, settings, inventory)
-    # PEFT looks the last segment up among full paths: a module deeper than the root is not recognised as
-    # tied.
     if path.rpartition(".")[2] not in names:
         return made
     rank = embedding_adapter(adapters, inventory).rank
-    return [replace(adapter, tied=True, rank=rank) for adapter in made]
+    return [
+        adapter
+        if adapter.site and adapter.site.kind is Kind.EMBEDDING
+        else replace(adapter, tied=True, rank=rank)
+        for adapter in made
+    ]
 
 
 def _nothing_adapted(settings: LoraSettings, inventory: Inventory, excluded: frozenset[str]) -> PeftRefusal:

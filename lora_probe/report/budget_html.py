@@ -8,6 +8,7 @@ from lora_probe._version import __version__
 from lora_probe.budgeting.records import By
 from lora_probe.report.budget_charts import curve_chart, heat_strips
 from lora_probe.report.budget_figures import layer_heat, rank_curves
+from lora_probe.report.budget_split import split_lines
 from lora_probe.report.budget_wording import (
     DIGITS,
     budget_facts,
@@ -49,6 +50,8 @@ def budget_page(budget: Budget) -> str:
             heat=heat_strips(heat) if heat else None,
             command=command(budget),
             fitting=[chosen for chosen in budget.sets if chosen.targets in shown],
+            ranks_of=lambda chosen: [row.rank for row in budget.rows if row.targets == chosen.targets],
+            lines_of=lambda chosen: split_lines(budget, chosen.targets),
             call=lambda chosen: peft_call(chosen, budget),
             versions={**budget.versions, "lora-probe": __version__},
         )

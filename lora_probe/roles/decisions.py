@@ -152,10 +152,11 @@ def _member(leaf: Node, place: Place) -> Member:
 
 
 def _own_name(leaf: Node) -> str:
+    """Return the name of a weight, or of the list that it is an entry of; at the root, a number is a name."""
     node = _without(leaf, frozenset())
     while node.name == INDEX and node.parent is not None:
         node = node.parent
-    return node.label
+    return node.label or leaf.label
 
 
 def _without(node: Node, shells: frozenset[str]) -> Node:
