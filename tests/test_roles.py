@@ -93,7 +93,7 @@ def llama_layer(index: int) -> list[Place]:
 
 @given(place_lists())
 def test_every_word_is_in_the_vocabulary(places: list[Place]) -> None:
-    """Any tree of names gets one role a weight: a known tower and block, a standard part or own name."""
+    """Any tree of names gets one role a weight: known tower and block, standard part or own name."""
     roles = roles_of(places)
     assert len(roles) == len(places)
     for place, role in zip(places, roles, strict=True):
@@ -107,7 +107,7 @@ def test_every_word_is_in_the_vocabulary(places: list[Place]) -> None:
 
 @given(place_lists())
 def test_deciding_alike_entries_once_changes_nothing(places: list[Place]) -> None:
-    """Entries of a list that look alike would have had the same roles, had each been decided by itself."""
+    """Entries of a list that look alike would have had the same roles, decided one by one."""
     copies = [replace(place, path=re.sub(r"(?<![^.])0(?![^.])", "5", place.path)) for place in places]
     places += [copy for copy in copies if copy.path not in {place.path for place in places}]
     with pytest.MonkeyPatch.context() as patch:
@@ -166,7 +166,7 @@ def test_parts_use_the_vocabulary() -> None:
 
 @given(st.lists(NAMES, min_size=1, max_size=7).map(".".join))
 def test_layers_are_read_as_peft_reads_them(path: str) -> None:
-    """Inside of a model, the layer is what PEFT's layers_to_transform compares: the first numbered segment."""
+    """Inside of a model, the layer is what PEFT compares with layers_to_transform: the first number."""
     found = re.match(r".*?\.[^.]*\.([0-9]{1,9})\.", f"model.list.{path}")
     assert layer_of(f"model.list.{path}") == (int(found[1]) if found else None)
 
