@@ -45,8 +45,14 @@ def saved_copies(
             reason = f"modules_to_save copies {path} around what is adapted or copied itself"
             raise PeftRefusal(rule="nested-copy", reason=reason, where=inner)
     copies = {path: SavedCopy(path=path) for path in paths}
+    if tied and inventory.graph.input_embedding not in copies:
+        reason = "ensure_weight_tying needs a copy of the input embedding, which is not made"
+        raise PeftRefusal(rule="tie-without-embedding", reason=reason)
     for path in _ending(inventory.paths, tied):
         _check_wrappable(path, inventory, adapted)
+        if not copies.keys().isdisjoint(paths_around(path)):
+            reason = "a tied module lies in a module that is copied itself"
+            raise PeftRefusal(rule="nested-copy", reason=reason, where=[path])
         copies[path] = SavedCopy(path=path, tied=True)
     return tuple(copies.values())
 

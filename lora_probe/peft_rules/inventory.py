@@ -121,7 +121,8 @@ class Inventory:
             )
         for site in self.graph.sites:
             if site.bias:
-                shape = (site.experts, site.out_features) if site.experts > 1 else (site.out_features,)
+                size = site.bias_parameters or site.out_features  # a tied bias is counted elsewhere
+                shape = (site.experts, site.out_features) if site.experts > 1 else (size,)
                 holder = site.bias.rpartition(".")[0]
                 found.setdefault(site.bias, Parameter(name=site.bias, module=holder, shape=shape))
         return found

@@ -152,8 +152,8 @@ def _tied_adapters(
 ) -> list[Adapter]:
     """Return the adapters of a tied module: the embedding's factors, or its own where PEFT sees no tie.
 
-    PEFT looks the last segment of the path up among full paths, so that it finds modules of the root only, and
-    an embedding makes factors of its own even then.
+    PEFT looks the last segment of the path up among full paths, so that it finds modules of the root only,
+    and an embedding makes factors of its own even then.
     """
     made = adapt_module(path, settings, inventory)
     if path.rpartition(".")[2] not in names:

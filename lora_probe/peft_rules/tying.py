@@ -54,7 +54,9 @@ def tie_modules(settings: LoraSettings, inventory: Inventory) -> Ties:
     else:
         if not any(_is_embedding_name(name) for name in target or ()):
             return Ties(settings=settings)
-        target = _without(tuple(sorted({*(target or ()), embedding})), tied)
+        names = tuple(sorted({*(target or ()), embedding}))
+        _require_one_each(names, tied)
+        target = _without(names, tied)
     return Ties(settings=replace(settings, target_modules=target), adapted=tied)
 
 
@@ -76,6 +78,21 @@ def embedding_adapter(adapters: Sequence[Adapter], inventory: Inventory) -> Adap
     raise PeftRefusal(rule="tie-without-embedding", reason=reason)
 
 
+def _require_one_each(names: tuple[str, ...], tied: Sequence[str]) -> None:
+    """Refuse names of which several cover one tied module: PEFT drops one of them, by the order of a set."""
+    left = set(names)
+    for path in tied:
+        covering = {name for name in left if _covers(name, path)}
+        if len(covering) > 1:
+            reason = f"which of several names PEFT drops for the tied {path} is left to chance"
+            raise PeftRefusal(rule="ambiguous-tie", reason=reason, where=sorted(covering))
+        left -= covering
+
+
+def _covers(name: str, path: str) -> bool:
+    return bool(compiled(rf"(^|.*\.){name}($|\..*)", field="target_modules").match(path))
+
+
 def _is_embedding_name(name: str) -> bool:
     return name.rpartition(".")[2] in EMBEDDING_NAMES
 
@@ -85,7 +102,7 @@ def _without(names: tuple[str, ...], tied: Sequence[str]) -> tuple[str, ...]:
     left = list(names)
     for path in tied:
         for name in left:
-            if compiled(rf"(^|.*\.){name}($|\..*)", field="target_modules").match(path):
+            if _covers(name, path):
                 left.remove(name)
                 break
     return tuple(left)

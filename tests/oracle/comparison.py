@@ -39,7 +39,7 @@ MESSAGES: Mapping[str, str] = {
     "parameter-option": "ParamWrapper does not work with",
     "parameter-of-adapted": "Trying to wrap an `nn.Parameter` of layer",
     "no-input-embedding": "`get_input_embeddings` not auto",
-    "tie-without-embedding": "has no attribute 'lora_embedding_A'",
+    "tie-without-embedding": "has no attribute 'lora_embedding_A'|has no attribute 'modules_to_save'",
     "all-excluded": "All modules were excluded",
     "excluded-or-unmatched": "No modules were targeted for adaptation",
     "no-parameters": "No `target_modules` passed but also no `target_parameters` found",
@@ -53,7 +53,7 @@ MESSAGES: Mapping[str, str] = {
 }
 """What PEFT says where it raises for the same reason as our rule."""
 
-OURS_ALONE = frozenset({"nested-copy", "tokens-without-rows"})
+OURS_ALONE = frozenset({"ambiguous-tie", "nested-copy", "tokens-without-rows"})
 """Rules for which PEFT raises late, oddly or not at all: what it would train is an accident."""
 
 
