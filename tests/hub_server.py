@@ -75,6 +75,10 @@ class Hub(ThreadingHTTPServer):
         """What HF_ENDPOINT must be."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
+    def tokens(self, repository: str) -> set[str | None]:
+        """Return the tokens that came with requests for `repository`."""
+        return {request.token for request in self.requests if repository in request.path}
+
     def __enter__(self) -> Hub:  # noqa: PYI034 -- Self needs Python 3.11
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()

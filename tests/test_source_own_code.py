@@ -205,6 +205,8 @@ def test_code_on_the_hub_comes_at_the_located_revision(tmp_path: Path) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
         environment |= {
             "HF_ENDPOINT": hub.address,
+            "NO_PROXY": "*",
+            "TRANSFORMERS_OFFLINE": "0",
             "HF_HOME": str(tmp_path / "home"),
             "PYTHONPATH": os.pathsep.join(sys.path),
         }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_BYTES", "MAX_MODULES", "MAX_SECONDS", "bounded"]
 
-MAX_SECONDS = 15.0
+MAX_SECONDS = 20.0
 """Wall-clock time of a build; the largest published models take about one second."""
 MAX_BYTES = 2**30
 """Memory that a build may add; a module without weights takes about 3 KB."""
