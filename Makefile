@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit census oracle oracle-long fuzz bench coverage-report notebooks clean
+.PHONY: help demo test lint types unit census oracle oracle-long fuzz trainers bench coverage-report notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -38,7 +38,7 @@ types: $(VENV)/.installed-dev ## static types, strict
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-dev ## tests, notebooks and README blocks
-	$(BIN)/python -m pytest -n $(JOBS) -m "not census and not oracle and not fuzz and not bench"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not census and not oracle and not fuzz and not bench and not trainers"
 
 census: $(VENV)/.installed-dev ## scan every model type of the installed transformers
 	$(BIN)/python -m pytest -n $(JOBS) -m census
@@ -52,6 +52,10 @@ oracle-long: $(VENV)/.installed-dev ## the same with ten times as many cases
 fuzz: $(VENV)/.installed-dev ## long property runs over broken input
 	$(BIN)/python -m pytest -n $(JOBS) -m fuzz
 
+trainers: $(VENV)/.installed-dev ## read exports with the trainers' own code (50 MB of wheels, no GPU)
+	$(PIP) --no-deps --upgrade --target .trainers --requirement tests/trainers.txt
+	LORA_PROBE_TRAINERS=1 PYTHONPATH=.trainers $(BIN)/python -m pytest -m trainers
+
 bench: $(VENV)/.installed-dev ## timings, side by side, into reports/benchmarks.md
 	$(BIN)/python -m tests.benchmarks.report
 
@@ -62,4 +66,4 @@ notebooks: $(VENV)/.installed-dev ## execute the notebooks in place
 	$(BIN)/python -m tests.notebooks
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) .trainers .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

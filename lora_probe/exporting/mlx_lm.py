@@ -28,8 +28,8 @@ MODEL_TYPES = frozenset(
         "afmoe", "cohere", "cohere2", "ernie4_5", "ernie4_5_moe", "falcon_h1", "falcon_mamba", "gemma",
         "gemma2", "gemma3_text", "gemma4_text", "glm", "glm4", "glm4_moe", "gpt2", "gpt_neox", "gpt_oss",
         "gptj",
-        "granite", "granitemoe", "helium", "internlm3", "jamba", "llama", "mamba", "mellum", "ministral3",
-        "mistral", "mixtral", "nemotron_h", "olmo2", "olmo3", "olmo_hybrid", "olmoe", "phi", "phi3", "phimoe",
+        "granite", "granitemoe", "helium", "jamba", "llama", "mamba", "mellum", "ministral3",
+        "mistral", "mixtral", "nemotron_h", "olmo2", "olmo3", "olmo_hybrid", "olmoe", "phi", "phi3",
         "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "recurrent_gemma", "seed_oss", "smollm3",
         "stablelm", "starcoder2",
     }
