@@ -85,7 +85,7 @@ def write(covered: list[Coverage], reasons: dict[str, str]) -> str:
         f"lora-probe {__version__} over every model type that transformers {transformers.__version__}",
         "registers, default configs on the meta device; written by `make coverage-report`.",
         "Sizes are elements, tied weights counted once. A site is a place for a low-rank update;",
-        "uncovered parameters are norms, positions and the like; *other* counts sites that no rule has a word for.",
+        "uncovered parameters are norms, positions and the like; *other* counts sites without a word.",
         "",
         f"- {len(covered) + len(reasons)} types are registered, {len(covered)} build.",
         f"- {sum(blocks.values()):,} sites, {blocks['other']} of them *other*.",
