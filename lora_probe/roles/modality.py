@@ -113,7 +113,9 @@ def _reads(leaf: Node) -> str:
         return "audio"
     if "3d" in class_name or _is_square_kernel(place.in_features, channels=_COLORS):
         return "vision"
-    return "audio" if _is_square_kernel(place.in_features, channels=1) else ""
+    # Matrices that cut patches out of grey pixels, and depthwise kernels inside of layers, look alike.
+    single = leaf.kind == "conv" and not leaf.is_repeated and _is_square_kernel(place.in_features, channels=1)
+    return "audio" if single else ""
 
 
 def _is_square_kernel(in_features: int, *, channels: int) -> bool:
