@@ -115,6 +115,14 @@ def test_a_dot_of_nemo_is_any_character() -> None:
     assert yaml.safe_load(text)["peft"]["target_modules"] == [r"*\.3\.self_attn\.q_proj"]
 
 
+def test_nemo_is_refused_where_its_own_classes_have_other_names() -> None:
+    """DeepSeek-V4's q_a_proj is wq_a there, so that a pattern for it would silently take nothing."""
+    with pytest.raises(NotExportable, match="name these layers otherwise"):
+        lora_probe.export(graph_of("deepseek-ai/DeepSeek-V4-Pro"), "attention", to="nemo-automodel")
+    text = lora_probe.export(graph_of(QWEN_MOE), "attention", to="nemo-automodel")
+    assert yaml.safe_load(text)["peft"]["target_modules"] == ["*.q_proj", "*.k_proj", "*.v_proj", "*.o_proj"]
+
+
 @pytest.mark.parametrize("trainer", ["torchtune", "megatron-bridge"])
 def test_part_of_the_layers_is_refused_where_all_are_meant(trainer: str) -> None:
     """Trainers that choose roles for all layers at once do not get a set of some layers."""

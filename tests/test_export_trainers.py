@@ -22,7 +22,7 @@ import yaml
 
 import lora_probe
 from lora_probe.checks.peft_config import settings_from_config
-from lora_probe.exporting import mlx_lm
+from lora_probe.exporting import mlx_lm, nemo_automodel
 from lora_probe.exporting.composite_models import COMPOSITE_MODELS, Towers
 from lora_probe.exporting.nemo_automodel import matched
 from lora_probe.exporting.torchtune import MODEL_TYPES as TORCHTUNE_TYPES
@@ -267,6 +267,26 @@ def test_nemo_matches_exactly_the_layers(model: str, targets: str) -> None:
     found = [path for path in paths if theirs.match(linear, path)]
     assert found == [site.path for site in lora_probe.resolve(graph, targets)]
     assert found == matched(config.target_modules, paths)
+
+
+@pytest.mark.parametrize("model_type", sorted(nemo_automodel.EXPERT_TYPES))
+def test_nemo_keeps_the_names_of_these_attentions(model_type: str) -> None:
+    """Its own classes for these models with experts set linear layers of the same names."""
+    from transformers import AutoConfig
+
+    folder = folder_of("nemo_automodel") / "components/models" / model_type
+    if not folder.is_dir():
+        folder = folder.with_name(model_type.removesuffix("_moe"))
+    theirs = {
+        each.attr
+        for path in folder.glob("*.py")
+        for each in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store)
+    }
+    graph = lora_probe.scan(AutoConfig.for_model(model_type))
+    ours = {site.name for site in graph.sites if site.block == "attention"}
+    assert ours
+    assert ours <= theirs
 
 
 def test_megatron_bridge_has_every_argument() -> None:

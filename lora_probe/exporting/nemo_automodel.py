@@ -5,8 +5,8 @@ of `target_modules` is a full path, or a pattern in which `*` stands for anythin
 is read as in a regular expression, a dot as any one character. Only nn.Linear is adapted, whatever else a
 pattern fits; experts are one module in classes of its own, with another adapter than PEFT's.
 `match_all_linear`, which takes the output, too, is never written. Dropout comes after the adapter there
-unless told otherwise. Alphas are whole numbers. Of models with experts, whose classes it writes anew, only
-the attention keeps its names.
+unless told otherwise. Alphas are whole numbers. Models with experts it writes anew; of a few, the attention
+is known to keep its names.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     from lora_probe.exporting.plan import Plan
 
-__all__ = ["matched", "write"]
+__all__ = ["EXPERT_TYPES", "matched", "write"]
 
-_ATTENTION = frozenset({"attention", "cross_attention"})
+EXPERT_TYPES = frozenset({"deepseek_v3", "ernie4_5_moe", "glm4_moe", "gpt_oss", "minimax_m2", "qwen3_moe"})
+"""Types with experts whose attention has the same names there; DeepSeek-V4's, for one, has others."""
 
 
 def write(plan: Plan) -> str:
@@ -44,9 +45,12 @@ def write(plan: Plan) -> str:
     wanted = [site.path for site in plan.sites]
     if other := sorted(set(wanted).difference(linear)):
         raise plan.refusal("it adapts nn.Linear only", other)
-    rewritten = any(site.block == "experts" for site in plan.graph.sites)
-    if rewritten and (others := [site.path for site in plan.sites if site.block not in _ATTENTION]):
-        raise plan.refusal("its own classes for models with experts name these layers otherwise", others)
+    if any(site.block == "experts" for site in plan.graph.sites):
+        known = plan.graph.model_type in EXPERT_TYPES
+        if others := [site.path for site in plan.sites if not known or site.block != "attention"]:
+            raise plan.refusal(
+                "its own classes for models with experts may name these layers otherwise", others
+            )
     peft: dict[str, Any] = {
         "_target_": "nemo_automodel.components._peft.lora.PeftConfig",
         "target_modules": _patterns(plan, wanted, linear),
