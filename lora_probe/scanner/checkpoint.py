@@ -28,7 +28,9 @@ _BUFFERS = frozenset({
     "running_mean", "running_var", "token_type_ids",
 })  # fmt: skip
 _SCALE = re.compile(r"(^|_)scales?(_inv|_2)?$")
-_EMBEDDING = re.compile(r"^(?!.*(proj|patch)).*embed|(^|_)(wte|wpe|emb)(_|$)|^shared$", re.IGNORECASE)
+_EMBEDDING = re.compile(
+    r"^(?!.*(proj|patch)).*embed|(^|_)(wte|wpe|emb)(_|$)|^(shared|relative_attention_bias)$", re.IGNORECASE
+)
 _CONVOLUTION = re.compile(r"conv|patch_embed|proj_in$|downsampl|upsampl")
 _FIRST = re.compile(r"patch|embed|feature_ext|stem|conv_in|conv_pre|seanet")
 _MATRIX, _STACK = 2, 3
@@ -137,7 +139,7 @@ def _module_weight(path: str, name: str, own: Tensors) -> Weight | None:
     """Return the weight of a layer, told by its dimensions, its bias and the last word of its path."""
     shape, leaf = own[name].shape, _last_word(path)
     bias = own["bias"].shape if "bias" in own else None
-    if len(shape) < _MATRIX:
+    if len(shape) < _MATRIX or f"{name}.absmax" in own:  # bitsandbytes' 4 bits are flat: no sides
         return None
     if len(shape) > _STACK or (len(shape) == _STACK and not _is_stack(path, shape)):
         return _convolution(path, name, own)

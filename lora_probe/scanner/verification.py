@@ -114,7 +114,7 @@ def _adapters(module: nn.Module) -> Iterator[tuple[str, _Made]]:
         if factors is not None and _ADAPTER in factors:
             a, b = factors[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
             parameter = getattr(layer, "parameter_name", None)
-            made = _Made(layer.in_features, layer.out_features, a.numel() + b.numel())
+            made = _Made(int(layer.in_features), int(layer.out_features), a.numel() + b.numel())
             yield (f"{name}.{parameter}" if parameter else name), made
         embedded = getattr(layer, "lora_embedding_A", None)
         if embedded is not None and _ADAPTER in embedded:

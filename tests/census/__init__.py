@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lora_probe import scan
 from lora_probe.source.isolation import quiet
-from tests.census.build import Unbuildable, build_type, model_types
+from tests.census.build import Unbuildable, build_type, model_types, saved_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lora_probe import ModuleGraph
 
-__all__ = ["Unbuildable", "build_type", "graphs", "model_types", "models"]
+__all__ = ["Unbuildable", "build_type", "graphs", "model_types", "models", "saved_tensors"]
 
 
 def models(

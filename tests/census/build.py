@@ -10,6 +10,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers.models.auto import configuration_auto, modeling_auto
 
+from lora_probe.source.tensors import TensorInfo
 from tests.census.quirks import ARGUMENTS, SETTINGS
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["Unbuildable", "build_type", "model_types"]
+__all__ = ["Unbuildable", "build_type", "model_types", "saved_tensors"]
 
 _MAPPINGS = (
     "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
@@ -28,7 +29,7 @@ _MAPPINGS = (
 """Where a class is looked for, the likeliest to be fine-tuned first."""
 
 
-class Unbuildable(Exception):  # noqa: N818 - a finding, not a failure
+class Unbuildable(Exception):
     """A model type without a default model that can be built here; says why."""
 
 
@@ -97,3 +98,18 @@ def _reason(error: Exception) -> str:
     """Return the first line that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+
+
+def saved_tensors(model: nn.Module) -> list[TensorInfo]:
+    """Return what the header of a checkpoint of `model` says: tied weights once, buffers that are saved."""
+    found: dict[int, TensorInfo] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        code = _CODES[tensor.dtype]
+        found.setdefault(id(tensor), TensorInfo(name=name, dtype=code, shape=tuple(tensor.shape)))
+    return list(found.values())
+
+
+_CODES = {
+    torch.bfloat16: "BF16", torch.bool: "BOOL", torch.complex64: "C64", torch.float32: "F32",
+    torch.float64: "F64", torch.int32: "I32", torch.int64: "I64", torch.uint8: "U8",
+}  # fmt: skip
