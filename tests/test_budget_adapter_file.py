@@ -74,6 +74,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ),
     ("gpt-oss", {"target_modules": "all-linear", "target_parameters": ("experts.down_proj",)}),
     ("siglip", {"target_modules": ("q_proj", "head.attention", "patch_embedding")}),
+    ("siglip", {"target_modules": ("head.attention", "out_proj"), "bias": "lora_only"}),
+    ("bert-mlm", {"target_modules": ("decoder",), "bias": "lora_only", "trainable_token_indices": (1, 2)}),
     ("vit", {"target_modules": ("q_proj", "projection"), "modules_to_save": ("classifier",)}),
     ("vit", {"target_modules": ("q_proj", "projection"), "use_dora": True}),
     ("mobilenet", {"target_modules": r".*layer\.[12]\.conv.*\.convolution", "rank": 288}),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lora_probe.graph import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lora_probe.graph import Site
     from lora_probe.peft_rules import Adapter, Inventory, Prediction
@@ -207,6 +207,14 @@ class StoredNames:
         PEFT hangs the second adapter beside the attention's base layer, where nothing uses it.
         """
         return adapter.key == adapter.module and adapter.module.rpartition(".")[0] in self._attentions
+
+    def beside(self) -> Mapping[str, str]:
+        """Return the wrappers that hang beside a packed attention, by the path of the module in them."""
+        return {
+            adapter.module: name
+            for adapter, name in zip(self._adapters, self.of_adapters(), strict=True)
+            if self._is_beside(adapter)
+        }
 
     def of_adapters(self) -> Sequence[str]:
         """Return the name of the wrapper that holds each adapter's factors.

@@ -69,6 +69,7 @@ def stored_tensors(
     for name, parameter in (
         *_biases(prediction, inventory, names),
         *_whole_embeddings(prediction, inventory, names),
+        *_beside_attention(inventory, names),
     ):
         shape = inventory.parameters[parameter].shape
         found[name] = StoredTensor(name=name, dtype=base_dtypes.get(parameter, usual), shape=shape)
@@ -98,8 +99,8 @@ def _biases(prediction: Prediction, inventory: Inventory, names: StoredNames) ->
     option = prediction.settings.bias
     if option == "none":
         return
-    adapted = {adapter.module for adapter in prediction.adapters}
-    rows = {each.path for each in prediction.tokens}
+    # PEFT takes the wrapper of an embedding's rows for one of LoRA's.
+    adapted = {adapter.module for adapter in prediction.adapters} | {each.path for each in prediction.tokens}
     copies = [copy.path for copy in prediction.saved]
     for parameter in inventory.parameters:
         path, _, leaf = parameter.rpartition(".")
@@ -113,8 +114,6 @@ def _biases(prediction: Prediction, inventory: Inventory, names: StoredNames) ->
                 copy = "modules_to_save" if rest == "bias" else "modules_to_save.default"
                 yield f"{wrapper}.original_module.{rest}", parameter
                 yield f"{wrapper}.{copy}.{rest}", parameter
-        elif path in rows:
-            yield f"{names.of_module(path)}.token_adapter.base_layer.bias", parameter
         elif option == "all" or path in adapted:
             yield f"{names.inside(path)}.bias", parameter
 
@@ -143,6 +142,16 @@ def _whole_embeddings(
         if site and site.kind in _SAVED_WHOLE:
             for name, parameter in inventory.parameters_under(path).items():
                 yield f"{names.inside(path)}.{name}", parameter.name
+
+
+def _beside_attention(inventory: Inventory, names: StoredNames) -> Iterator[tuple[str, str]]:
+    """Yield the parameters of an attention's output that was targeted besides the attention.
+
+    Its second adapter, with all that it wraps, is no part of the attention's base layer and so is stored.
+    """
+    for path, wrapper in names.beside().items():
+        for name, parameter in inventory.parameters_under(path).items():
+            yield f"{wrapper}.base_layer.{name}", parameter.name
 
 
 def _spells_embedding(settings: LoraSettings, inventory: Inventory) -> bool:
