@@ -71,7 +71,8 @@ WEIGHTS = Table((
         reason="the matrix behind the layers of a predictor",
         named=r"linear|proj",
         inside=_OPEN,
-        where=lambda node: node.tower == "predictor" and node.kind == "linear",
+        where=lambda node: node.kind == "linear"
+        and (node.tower == "predictor" or node.parent_name.endswith("_predictor")),
     ),
     Rule(
         name="output-of-an-encoder", word="head",

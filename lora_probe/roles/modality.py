@@ -83,6 +83,12 @@ def _named_for_input(facts: _Facts) -> str:
     return next((tower for tower, pattern in _WORDS if re.search(pattern, facts.names)), "")
 
 
+def _one_channel(facts: _Facts) -> str:
+    """Tell a model of spectrograms by its first convolution, once nothing says that it reads grey images."""
+    first = next((node.place for node in facts.outside if node.kind == "conv"), None)
+    return "audio" if first is not None and _is_square_kernel(first.in_features, channels=1) else ""
+
+
 _EVIDENCE: tuple[tuple[str, Callable[[_Facts], str]], ...] = (
     ("beside-encoder-and-decoder", _beside_encoder_and_decoder),
     ("reads-actions", _reads_actions),
@@ -91,6 +97,7 @@ _EVIDENCE: tuple[tuple[str, Callable[[_Facts], str]], ...] = (
     ("only-modality", _only_modality),
     ("first-weights", _first_weights),
     ("named-for-its-input", _named_for_input),
+    ("one-channel", _one_channel),
 )
 """In the order in which it is looked at."""
 
@@ -99,7 +106,7 @@ def _reads(leaf: Node) -> str:
     """Return what a weight reads, if it is one that stands at a model's input; else nothing.
 
     A table of many rows is for tokens, unless for positions. A convolution over three channels of a square
-    kernel reads an image; over one channel, or along one dimension, sound. A matrix may cut patches, too.
+    kernel reads an image; along one dimension, sound. A matrix may cut patches, too.
     """
     place = leaf.place
     if place is None:
@@ -111,11 +118,8 @@ def _reads(leaf: Node) -> str:
     class_name = place.classes[-1]
     if "1d" in class_name:
         return "audio"
-    if "3d" in class_name or _is_square_kernel(place.in_features, channels=_COLORS):
-        return "vision"
-    # Matrices that cut patches out of grey pixels, and depthwise kernels inside of layers, look alike.
-    single = leaf.kind == "conv" and not leaf.is_repeated and _is_square_kernel(place.in_features, channels=1)
-    return "audio" if single else ""
+    images = "3d" in class_name or _is_square_kernel(place.in_features, channels=_COLORS)
+    return "vision" if images else ""
 
 
 def _is_square_kernel(in_features: int, *, channels: int) -> bool:

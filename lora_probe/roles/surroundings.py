@@ -19,14 +19,9 @@ def _is_small(node: Node) -> bool:
 
 
 def _is_plain(node: Node) -> bool:
-    """Tell whether `node` can be a head: no attention of its own and no stack of layers."""
-    attends = any("att" in name or name == "k_proj" for name in node.child_names)
-    return (
-        node.tower not in {"connector", "prompt"}
-        and node.kind != "embedding"
-        and not attends
-        and not node.has_layers
-    )
+    """Tell whether `node` can be a head: in a tower that has one, no table, and nothing in it attends."""
+    attends = node.attends or "k_proj" in node.child_names
+    return node.tower not in {"connector", "prompt", "diffusion"} and node.kind != "embedding" and not attends
 
 
 def _projects_into_shared_space(node: Node) -> bool:
@@ -173,8 +168,8 @@ EMBEDDINGS = (
         reason="turns input into the tower's width",
         named=r"(\w+_)?embeddings?|(\w+_)?embedder|patch_(embed\w*|conv|projection)|embed_(?!out)\w+"
         r"|(\w+_)?embed_tokens|(\w+_)?wte|(\w+_)?wpe|\w*embeddings?_(project\w*|transformation)"
-        "|embedding_hidden_mapping_in|pos_conv_embed|pos_embed|inputs_embeds_projector|input_ff_layer"
-        r"|visn_fc|\w+_pos_enc_project",
+        "|embedding_hidden_mapping_in|pos_conv_embed|pos_embed|inputs_embeds_projector|decoder_embed"
+        r"|prenet|positions_projection|input_ff_layer|visn_fc|\w+_pos_enc_project",
         classed=r"\w*(Embeddings?|Embedder|PatchEmbed)(\dD)?",
         outside=LAYER | {"embedding"},
         where=_is_small,
@@ -199,7 +194,7 @@ HEADS = (
     Rule(
         name="pooler", word="pooler",
         reason="one vector for the whole sequence",
-        named=r"(\w+_)?pooler",
+        named=r"(\w+_)?pooler|sequence_summary",
         classed=r"\w*Pooler",
         outside=CLOSED,
         where=_is_small,
@@ -214,12 +209,14 @@ HEADS = (
     Rule(
         name="head", word="head",
         reason="maps the last states to the task's output",
-        named=r"(\w+_)?heads?|score|classifier|cls|qa_outputs|logits|logit_\w+|(\w+_)?predictions?"
-        r"|predict_\w+|proj_out|embed_out|lm_loss|pred_layer|output_projection"
-        r"|(\w+_)?(class|bbox|box|score|mask)_(embed|embedder)|enc_output|matchability|final_projection"
-        r"|token_confidence|feat_out|reg_conf|\w+_mask_mlp|dot_product_scoring|output_layer|head_linear"
-        r"|action_out_proj|\w+_action_out_proj|seasonality_projection|task_mlp",
-        classed=r"\w*(LMHead|PredictionHead|ClassificationHead|MLMHead|ContrastiveHead|GlobalPointer|ConfidenceLayer)",
+        named=r"(\w+_)?heads?|score|(\w+_)?classifier|cls|qa_outputs|(\w+_)?predictions?|\w*predict_\w+"
+        r"|logit\w*|proj_out|embed_out|lm_loss|pred_layer|output_projection(_\w+)?|horizon_ff_layer"
+        r"|output_layer|enc_output|(\w+_)?(class|bbox|box|score|mask)_(embed|embedder)|bbox_predictor"
+        r"|output_hypernetworks_mlps|\w+_mask_mlp|matchability|final_projection|token_confidence"
+        "|dot_product_scoring|reg_conf|seasonality_projection|feat_out|prob_out|head_linear|task_mlp"
+        r"|(\w+_)?action_out_proj|vocab_(transform|projector)|decoder_pred|project_(q|hid)"
+        "|(ctc|speaker)_proj|embedding_proj_layer|tdnn|loss_weighting",
+        classed=r"\w*(Head|GlobalPointer|ConfidenceLayer)",
         outside=LAYER | {"conv", "pooler", "embedding", "resample"},
         where=_is_plain,
     ),
@@ -232,15 +229,17 @@ HEADS = (
         where=lambda node: not node.is_repeated,
     ),
     Rule(
-        name="mask-heads", word="head",
-        reason="one small network a mask token, whose output is compared with every pixel",
-        named=r"output_hypernetworks_mlps",
+        name="before-the-classifier", word="head",
+        reason="leads from the last states to the classifier beside it",
+        named=r"projector|dense|feature_extractor|fc",
+        beside=r"classifier|out_proj|objective|embedder",
         outside=LAYER,
+        where=lambda node: node.kind == "linear" and node.parent_name == "",
     ),
     Rule(
         name="output-layer", word="head",
         reason="the last matrix of a final layer",
-        named=r"linear_2",
+        named=r"linear_2|proj",
         outside=LAYER,
         where=lambda node: node.parent_class.endswith("FinalLayer"),
     ),

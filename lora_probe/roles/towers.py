@@ -31,6 +31,11 @@ def _is_of_the_model(node: Node) -> bool:
     }
 
 
+def _is_no_part_of_a_head(node: Node) -> bool:
+    own = node.parent_name not in {"positional_encoder", "head"} and not node.parent_name.endswith("_head")
+    return own and "classifier" not in node.siblings
+
+
 def _is_of_the_vision_tower(node: Node) -> bool:
     return not node.is_repeated
 
@@ -55,12 +60,12 @@ TOWERS = Table((
         named="((multi_?modal|mm|modality|vision|vl|speech|audio|layerwise|spatial|prompt)_)?projectors?"
         r"|(\w+_)?connector|(\w+_)?merger|(\w+_)?merger_list|(\w+_)?aligner|\w*resampler(_model)?|qformer"
         "|vision_adapter|vision_projection|language_projection|image_to_text_projection"
-        r"|\w+_to_(mm|text)_projection|embed_vision|embed_audio|spatial_perceiver|img_projection_\w+"
-        r"|(up|down)_proj_for_\w+|mm_projection|img_projection",
+        r"|\w+_to_\w+_proj(ection)?|encoder_to_decoder|embed_vision|embed_audio|spatial_perceiver"
+        r"|img_projection_\w+|(up|down)_proj_for_\w+|mm_projection|img_projection",
         classed=r"\w*(MultiModalProjector|Connector|QFormer(Model)?|PatchMerger|Resampler|Aligner|QFormerDownsampler)",
         unless_classed=r"\w*ScaleProjector",
         outside=frozenset({"connector", "prompt"}),
-        where=lambda node: node.parent_name not in {"positional_encoder", "head"},
+        where=_is_no_part_of_a_head,
     ),
     Rule(
         name="projector-of-a-vision-tower", word="connector",
@@ -99,7 +104,7 @@ TOWERS = Table((
     Rule(
         name="diffusion", word="diffusion",
         reason="denoises latents",
-        named=r"diffusion_(head|model)",
+        named=r"diffusion_(head|model)|flow_head",
         inside=_OUTSIDE,
     ),
     Rule(
@@ -179,9 +184,7 @@ TOWERS = Table((
     Rule(
         name="vision-tower", word="vision",
         reason="named for images or video",
-        named=r"(high_res_)?(vision|visual|image|video|img)_?"
-        r"(model|tower|encoder|transformer|processor|backbone|neck|proj)"
-        r"|visual|vpm|vqmodel|pixel_level_module|vit|vision|(\w+_)?neck",
+        named=r"(high_res_)?(vision|visual|image|video|img)_?(model|tower|encoder|transformer|processor|backbone|neck|proj)|visual|vpm|vqmodel|pixel_level_module|vit|vision|(\w+_)?neck",
         classed=r"\w*Vision(Model|Transformer\w*|Tower|Encoder)|\w*Multiframe\w*",
         inside=_OUTSIDE,
     ),
@@ -226,7 +229,7 @@ TOWERS = Table((
         reason="named for images",
         named=r"(vision|visual|image|img)_\w+|\w+_(vision|visual_projection)",
         inside=_OUTSIDE,
-        where=_is_of_the_model,
+        where=lambda node: _is_of_the_model(node) and "tokens" not in node.senses,
     ),
     Rule(
         name="of-text", word="text",

@@ -30,9 +30,9 @@ class Node:
     """
 
     __slots__ = (
-        "block", "block_rule", "child_names", "children", "class_name", "has_layers", "is_repeated",
-        "kind", "label", "name", "opener", "own_class", "parent", "parent_name", "place", "senses",
-        "tower", "tower_rule", "unit", "weights",
+        "attends", "block", "block_rule", "child_names", "children", "class_name", "has_layers",
+        "is_repeated", "kind", "label", "name", "opener", "own_class", "parent", "parent_name",
+        "place", "senses", "tower", "tower_rule", "unit", "weights",
     )  # fmt: skip
 
     def __init__(self, label: str, class_name: str, parent: Node | None) -> None:
@@ -59,6 +59,8 @@ class Node:
         """Kind of the node's own weight; empty for a module without one."""
         self.has_layers = False
         """Whether it holds a list whose entries are modules with parts of their own."""
+        self.attends = False
+        """Whether something below it is named after attention."""
         self.weights = 0
         """How many weights it holds, its own included."""
         self.senses: frozenset[str] = frozenset()
@@ -81,7 +83,8 @@ class Node:
         """Return all that a rule may look at: equal signatures get equal answers."""
         return (
             self.name, self.own_class, self.class_name, self.parent_name, self.parent_class, self.siblings,
-            self.child_names, self.kind, self.senses, self.tower, self.has_layers, self.is_repeated,
+            self.child_names, self.kind, self.senses, self.tower, self.attends, self.has_layers,
+            self.is_repeated,
         )  # fmt: skip
 
     def walk(self) -> Iterator[Node]:
@@ -118,6 +121,7 @@ def grow(places: Sequence[Place]) -> tuple[Node, list[Node]]:
         senses = _sense(node).union(*(child.senses for child in node.children.values()))
         # One object for equal sets, so that comparing the signatures of repeated layers stays cheap.
         node.child_names, node.senses = seen.setdefault(names, names), seen.setdefault(senses, senses)
+        node.attends = any(child.attends or "att" in child.name for child in node.children.values())
         node.has_layers = any(
             child.has_layers or (child.name == INDEX and child.child_names - {INDEX})
             for child in node.children.values()
