@@ -134,6 +134,9 @@ def _cell(text: str) -> str:
 
 def main() -> None:
     """Write the report; takes some minutes."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # default configs warn about themselves
     reasons: dict[str, str] = {}
     covered = list(cover(model_types(), reasons=reasons))
     REPORT.write_text(write(covered, reasons), "utf-8")
