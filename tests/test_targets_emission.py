@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lora_probe import Module, ModuleGraph, emit, resolve
 from lora_probe.errors import NotExpressible
-from lora_probe.graph import Kind
+from lora_probe.graph import Adaptable, Kind
 from lora_probe.peft_rules import LoraSettings, predict
 from lora_probe.peft_rules.inventory import ends
 from lora_probe.targets.expressions import alternatives, exact_expression, numbers
@@ -161,9 +161,10 @@ def test_a_weight_without_an_adapter_is_refused() -> None:
         emit(graph, graph.sites)
 
 
-def test_the_output_projection_of_mamba_is_refused_as_peft_refuses_it() -> None:
+@pytest.mark.parametrize("adaptable", [None, Adaptable.MODULE])
+def test_the_output_projection_of_mamba_is_refused_as_peft_refuses_it(adaptable: Adaptable | None) -> None:
     """What PEFT's blocklist holds is said before anything is written."""
-    graph = make_graph([make_site("layers.0.out_proj", 8, 8)], model_type="mamba")
+    graph = make_graph([make_site("layers.0.out_proj", 8, 8, adaptable=adaptable)], model_type="mamba")
     with pytest.raises(NotExpressible, match="fused kernels of mamba"):
         emit(graph, graph.sites)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lora_probe.graph import Adaptable, Kind
+from lora_probe.peft_rules.tables import is_refused_in_mamba
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -91,10 +92,14 @@ class Inventory:
 
     @cached_property
     def linear(self) -> tuple[str, ...]:
-        """Paths of every nn.Linear and Conv1D, in order."""
-        return tuple(
-            path for path in self.paths if (site := self.by_module.get(path)) and site.kind in _LINEAR_KINDS
-        )
+        """Paths of every nn.Linear and Conv1D, in order, with those that PEFT refuses in Mamba models."""
+        found = {
+            site.path
+            for site in self.graph.sites
+            if site.kind in _LINEAR_KINDS
+            and (site.adaptable is Adaptable.MODULE or is_refused_in_mamba(site.path, self.graph.model_type))
+        }
+        return tuple(path for path in self.paths if path in found)
 
     @cached_property
     def parameters(self) -> Mapping[str, Parameter]:

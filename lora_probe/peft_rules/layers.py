@@ -9,7 +9,7 @@ from lora_probe.graph import Kind
 from lora_probe.peft_rules.inventory import paths_around
 from lora_probe.peft_rules.matching import pattern_key
 from lora_probe.peft_rules.records import Adapter
-from lora_probe.peft_rules.tables import MAMBA_MODULES, MAMBA_TYPES
+from lora_probe.peft_rules.tables import is_refused_in_mamba
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -107,7 +107,8 @@ def check_reachable(path: str, wrapped: Collection[str]) -> None:
 
 
 def _check_mamba(path: str, inventory: Inventory) -> None:
-    name = path.rpartition(".")[2]
-    if inventory.graph.model_type in MAMBA_TYPES and name in MAMBA_MODULES:
-        reason = f"{name} is read past its adapter by the fused kernels of {inventory.graph.model_type}"
+    model_type = inventory.graph.model_type
+    if is_refused_in_mamba(path, model_type):
+        name = path.rpartition(".")[2]
+        reason = f"{name} is read past its adapter by the fused kernels of {model_type}"
         raise PeftRefusal(rule="mamba-module", reason=reason, where=[path])

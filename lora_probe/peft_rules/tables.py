@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_TARGETS", "EMBEDDING_NAMES", "FUSED_EXPERTS", "MAMBA_MODULES", "MAMBA_TYPES", "RENAMED_EXPERTS",
-    "SAVED_BY_TASK", "renamed_experts",
+    "SAVED_BY_TASK", "is_refused_in_mamba", "renamed_experts",
 ]  # fmt: skip
 
 _QV = ("q_proj", "v_proj")
@@ -84,6 +84,11 @@ _EXPERT_FAMILIES: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _FAMILY_OF = {model_type: family for family, types in _EXPERT_FAMILIES.items() for model_type in types}
+
+
+def is_refused_in_mamba(path: str, model_type: str) -> bool:
+    """Return whether PEFT refuses to adapt the module at `path` because fused kernels read past it."""
+    return model_type in MAMBA_TYPES and path.rpartition(".")[2] in MAMBA_MODULES
 
 
 def renamed_experts(model_type: str) -> str | None:

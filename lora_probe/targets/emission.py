@@ -11,7 +11,7 @@ from lora_probe.graph import Adaptable, Kind, ModuleGraph
 from lora_probe.peft_rules import Inventory, LoraSettings, predict
 from lora_probe.peft_rules.experts import renamed_to
 from lora_probe.peft_rules.matching import layer_index
-from lora_probe.peft_rules.tables import RENAMED_EXPERTS, renamed_experts
+from lora_probe.peft_rules.tables import RENAMED_EXPERTS, is_refused_in_mamba, renamed_experts
 from lora_probe.targets.expressions import exact_expression
 from lora_probe.targets.selection import any_rank
 from lora_probe.targets.suffixes import shortest_suffixes
@@ -96,6 +96,10 @@ def _divided(wanted: Sequence[Site], inventory: Inventory) -> tuple[list[str], l
     for site in wanted:
         if site.adaptable is None:
             reason = "PEFT has no adapter for this sort of weight"
+            if is_refused_in_mamba(site.path, inventory.graph.model_type):
+                reason = (
+                    f"the fused kernels of {inventory.graph.model_type} read past it, so that PEFT refuses it"
+                )
             raise NotExpressible(paths=[site.parameter], reason=reason)
         if site.adaptable is Adaptable.PARAMETER or (
             family and renamed_to(site.path, RENAMED_EXPERTS[family])

@@ -44,7 +44,8 @@ MESSAGES: Mapping[str, str] = {
     "excluded-or-unmatched": "No modules were targeted for adaptation",
     "no-parameters": "No `target_modules` passed but also no `target_parameters` found",
     "nothing-matched": "not found in the base model",
-    "wrapped-adapter": "cannot be applied to modules of type|that is a child of <class 'peft.tuners.lora",
+    "wrapped-adapter": "cannot be applied to modules of type|that is a child of <class 'peft.tuners.lora"
+    "|deepcopy protocol",
     "inside-adapted": "has no attribute",
     "wrapped-container": "cannot be applied to modules of type|object has no attribute 'weight'",
     "tokens-saved": "The embedding layer is already marked to be trained fully",
