@@ -21,6 +21,7 @@ from lora_probe.errors import (
 )
 from lora_probe.graph import Kind
 from lora_probe.peft_rules import LoraSettings, predict
+from lora_probe.report.budget_wording import verdict
 from lora_probe.targets import parse_targets
 from tests.handmade import make_graph, make_site, tiny_graph
 from tests.tiny_models import build_tiny
@@ -138,6 +139,25 @@ def test_rslora_costs_nothing_and_dora_one_vector_a_site(llama: ModuleGraph) -> 
     assert dora == plain + 3 * 16
 
 
+def test_lists_serve_as_well_as_tuples(llama: ModuleGraph) -> None:
+    """Options may come as they stand in a config file."""
+    listed, frozen = (
+        budget(
+            llama, "attention.q", 4, modules_to_save=make(["lm_head"]), trainable_token_indices=make([1, 2])
+        )
+        for make in (list, tuple)
+    )
+    assert listed == frozen
+
+
+def test_no_sets_make_an_empty_budget(llama: ModuleGraph) -> None:
+    """An empty list of sets is answered, in words and on the page, by nothing."""
+    found = budget(llama, [])
+    assert found.rows == ()
+    assert "nothing to count" in verdict(found)
+    assert "nothing to count" in found._repr_html_()
+
+
 def test_a_rank_pattern_holds_for_its_modules_at_every_rank(llama: ModuleGraph) -> None:
     """Other modules follow the rank, those of the pattern keep theirs."""
     found = budget(llama, "q_proj,v_proj", [1, 8], rank_pattern={"q_proj": 2})
@@ -244,6 +264,7 @@ def test_frames_hold_rows_and_parts(llama: ModuleGraph) -> None:
         ({"dtype": "int4"}, UnknownChoice),
         ({"by": "colour"}, UnknownChoice),
         ({"use_dorra": True}, UnknownChoice),
+        ({"rank_pattern": {"q_proj": 2**62}}, BadRank),
         ({"bias": "some"}, PeftRefusal),
         ({"use_dora": True, "lora_bias": True}, PeftRefusal),
         ({"max_parameters": 5, "max_adapter_size": 5}, ConflictingOptions),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from lora_probe.budgeting.ranks import read_ranks
 from lora_probe.errors import UnknownChoice, UnmatchedTarget
 from lora_probe.peft_rules import LoraSettings
 from lora_probe.targets import TargetSpec, emit, parse_targets, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from lora_probe.graph import Site
     from lora_probe.peft_rules import Inventory
@@ -99,7 +101,16 @@ def _settings(options: Mapping[str, Any]) -> LoraSettings:
     for name in options:
         if name not in known:
             raise UnknownChoice(option="an option", value=name, known=tuple(known))
-    return LoraSettings(**options)
+    for rank in (options.get("rank_pattern") or {}).values():
+        read_ranks(rank, where="rank_pattern")
+    return LoraSettings(**{name: _frozen(value) for name, value in options.items()})
+
+
+def _frozen(value: Any) -> Any:
+    """Return `value` with tuples for lists, as settings hold them."""
+    if isinstance(value, Mapping):
+        return {key: _frozen(each) for key, each in value.items()}
+    return tuple(value) if isinstance(value, (list, set, frozenset, range)) else value
 
 
 def _within(tower: str, text: str) -> str:
