@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["code", "graph_markdown", "line", "plain"]
 
 _MARKUP = re.compile(r"([\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_]))")
-"""What Markdown, GitHub's tables and formulas, or embedded HTML read as markup within a line: underscores only at
-the ends of words."""
+"""What Markdown, GitHub's tables and formulas, or embedded HTML read as markup within a line; of underscores,
+those at the ends of words."""
 
 
 def graph_markdown(graph: ModuleGraph, *, rank: int) -> str:
