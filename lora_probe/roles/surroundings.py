@@ -35,6 +35,7 @@ def _projects_into_shared_space(node: Node) -> bool:
             and bool(node.siblings & {"vision_model", "audio_model", "image_model"})
         )
         or node.parent_name in {"text_encoder", "text_model"}
+        or len(node.siblings & {"text_model", "vision_model"}) == len(node.siblings) - 1
     )
 
 
@@ -168,8 +169,8 @@ EMBEDDINGS = (
         reason="turns input into the tower's width",
         named=r"(\w+_)?embeddings?|(\w+_)?embedder|patch_(embed\w*|conv|projection)|embed_(?!out)\w+"
         r"|(\w+_)?embed_tokens|(\w+_)?wte|(\w+_)?wpe|\w*embeddings?_(project\w*|transformation)"
-        "|embedding_hidden_mapping_in|pos_conv_embed|pos_embed|inputs_embeds_projector|decoder_embed"
-        r"|prenet|positions_projection|input_ff_layer|visn_fc|\w+_pos_enc_project",
+        "|embedding_hidden_mapping_in|pos_conv_embed|pos_embed|inputs_embeds_projector|project_in"
+        r"|decoder_embed|prenet|positions_projection|input_ff_layer|visn_fc|\w+_pos_enc_project",
         classed=r"\w*(Embeddings?|Embedder|PatchEmbed)(\dD)?",
         outside=LAYER | {"embedding"},
         where=_is_small,
@@ -214,7 +215,7 @@ HEADS = (
         r"|output_layer|enc_output|(\w+_)?(class|bbox|box|score|mask)_(embed|embedder)|bbox_predictor"
         r"|output_hypernetworks_mlps|\w+_mask_mlp|matchability|final_projection|token_confidence"
         "|dot_product_scoring|reg_conf|seasonality_projection|feat_out|prob_out|head_linear|task_mlp"
-        r"|(\w+_)?action_out_proj|vocab_(transform|projector)|decoder_pred|project_(q|hid)"
+        r"|(\w+_)?action_out_proj|vocab_(transform|projector)|decoder_pred|project_(q|hid|out)"
         "|(ctc|speaker)_proj|embedding_proj_layer|tdnn|loss_weighting",
         classed=r"\w*(Head|GlobalPointer|ConfidenceLayer)",
         outside=LAYER | {"conv", "pooler", "embedding", "resample"},

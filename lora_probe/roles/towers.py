@@ -85,6 +85,7 @@ TOWERS = Table((
         name="lone-projection", word="connector",
         reason="one tower's projection without a counterpart in the other leads into the other",
         named=r"(visual|text)_projection",
+        beside=r"encoder|decoder|detr_encoder|language_model",
         apart=r"(visual|text|image|audio)_projection|text_model",
         inside=_OUTSIDE,
         where=_leads_elsewhere,
@@ -179,7 +180,7 @@ TOWERS = Table((
         reason="one embedding for encoder and decoder",
         named=r"shared|embeddings|patch_embed\w*",
         inside=_LANGUAGE,
-        where=lambda node: node.name == "shared" or {"encoder", "decoder"} <= node.siblings,
+        where=lambda node: bool(node.siblings & {"decoder", "text_decoder"}),
     ),
     Rule(
         name="vision-tower", word="vision",
