@@ -268,3 +268,16 @@ def test_patterns_are_matched_in_linear_time() -> None:
     names = exempt_names({"ignore": ["re:" + ".*a" * 200 + "b"]})
     assert names is not None
     assert "a" * 5000 not in names
+
+
+def test_a_loaded_quantized_model_says_its_method() -> None:
+    """The config of a live model names the method, as a dict or as transformers' own record."""
+    config = transformers.LlamaConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = transformers.LlamaModel(config)
+    for settings in ({"quant_method": "fp8"}, transformers.FineGrainedFP8Config()):
+        model.config.quantization_config = settings
+        graph = scan(model)
+        assert graph.quantization == "fp8"
+        assert [note.code for note in graph.notes] == ["quantized-base"]

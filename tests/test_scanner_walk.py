@@ -213,3 +213,16 @@ def test_deep_trees_are_walked_without_recursion() -> None:
         inner = inner["x"]
     inner["layer"] = nn.Linear(2, 2)
     assert scan(root).total_parameters == 6
+
+
+def test_embeddings_and_linear_layers_of_other_classes() -> None:
+    """Classes that do as torch's do without being them are sites that PEFT reaches by their parameter."""
+    from transformers.models.ibert.quant_modules import QuantEmbedding, QuantLinear
+
+    linear = QuantLinear(3, 5, quant_mode=False)
+    linear.weight = nn.Parameter(torch.zeros(5, 3))
+    graph = scan(nn.ModuleDict({"table": QuantEmbedding(7, 3), "linear": linear}))
+    assert {site.path: facts(site) for site in graph} == {
+        "table": (Kind.EMBEDDING, 7, 3, 1, 1, Adaptable.PARAMETER),
+        "linear": (Kind.LINEAR, 3, 5, 1, 1, Adaptable.PARAMETER),
+    }

@@ -187,6 +187,24 @@ def _bare(module: nn.Module) -> Iterator[Weight]:
             continue
         if layout := _layout(module, name, parameter):
             yield packed_experts(module, name, layout) or _matrix(module, name, layout)
+        elif name == "weight" and parameter.ndim == _MATRIX and _is_embedding(module):
+            yield _table(parameter)
+
+
+def _is_embedding(module: nn.Module) -> bool:
+    return "Embedding" in type(module).__name__
+
+
+def _table(parameter: torch.Tensor) -> Weight:
+    """Describe the weight of an embedding that is not torch's own class."""
+    rows, columns = parameter.shape
+    return Weight(
+        name="weight",
+        kind=Kind.EMBEDDING,
+        in_features=rows,
+        out_features=columns,
+        adaptable=Adaptable.PARAMETER,
+    )
 
 
 def _layout(module: nn.Module, name: str, parameter: torch.Tensor) -> Layout | None:

@@ -47,7 +47,7 @@ def method_of(config: Mapping[str, Any]) -> str:
     method = config.get("quant_method")
     if not method and (config.get("load_in_4bit") or config.get("load_in_8bit")):
         return "bitsandbytes"
-    return str(method or "unknown").lower()
+    return str(getattr(method, "value", method) or "unknown").lower()
 
 
 def packings_of(config: Mapping[str, Any]) -> dict[Kind, Packing] | None:

@@ -9,6 +9,7 @@ from lora_probe.peft_rules.tables import MAMBA_MODULES, MAMBA_TYPES
 from lora_probe.roles import Place, Role, assign_roles
 from lora_probe.scanner.members import base_of
 from lora_probe.scanner.packing import method_of
+from lora_probe.scanner.storage import quantized_note
 from lora_probe.scanner.ties import declared_ties
 from lora_probe.scanner.tree import Tree
 
@@ -39,13 +40,14 @@ def walk(
     base = base_of(root)
     tree = Tree(base)
     config = getattr(base, "config", None)
-    model_type, architecture = getattr(config, "model_type", None) or "", type(base).__name__
+    model_type, architecture = str(getattr(config, "model_type", None) or ""), type(base).__name__
     inputs = tree.path_of(_embedding(base, "get_input_embeddings"))
     outputs = tree.path_of(_embedding(base, "get_output_embeddings"))
     places = [_place(found, inputs, outputs) for found in tree.found]
     roles = assign_roles(places, model_type=model_type, architecture=architecture)
     sites = tuple(_site(found, role, model_type) for found, role in zip(tree.found, roles, strict=True))
     uncovered = tuple(tree.uncovered)
+    method = _quantization(config)
     return ModuleGraph(
         model=model,
         source=source,
@@ -60,9 +62,9 @@ def walk(
         tied_modules=declared_ties(base),
         tie_word_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
         dtype=_dtype_name(getattr(config, "dtype", None)),
-        quantization=_quantization(config),
+        quantization=method,
         versions=dict(versions or {}),
-        notes=(*notes, *_notes(sites, wrappers=tree.wrappers)),
+        notes=(*notes, *([quantized_note(method)] if method else []), *_notes(sites, wrappers=tree.wrappers)),
     )
 
 
