@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_probe import Kind
-from lora_probe.roles import Place, Role, assign_roles, decisions, explain_roles
+from lora_probe.roles import REASONS, Place, Role, assign_roles, decisions, explain_roles
 from lora_probe.roles.blocks import MODULES, WEIGHTS
 from lora_probe.roles.decisions import layer_of
 from lora_probe.roles.projections import PROJECTIONS
@@ -131,9 +131,7 @@ def test_explanations_name_rules(places: list[Place]) -> None:
     explained = explain_roles(places, model_type="", architecture="")
     assert [decision.role for decision in explained] == roles_of(places)
     for decision in explained:
-        assert decision.tower
-        assert decision.block
-        assert decision.part
+        assert {decision.tower, decision.block, decision.part} <= REASONS.keys()
 
 
 def test_an_explanation_is_readable() -> None:
@@ -155,6 +153,13 @@ def test_rules_use_the_vocabulary(table: object) -> None:
         assert {rule.word, *rule.inside, *rule.outside} <= {*words, ""}
         for pattern in (rule.named, rule.classed, rule.beside, rule.apart, rule.under):
             re.compile(pattern)
+
+
+def test_a_rule_has_one_reason() -> None:
+    """No two rules of different tables share a name, unless for the same reason."""
+    rules = [rule for table in (TOWER_TABLE, MODULES, WEIGHTS) for rule in table.rules]
+    parts = [rule for table in PROJECTIONS.values() for rule in table]
+    assert {(rule.name, rule.reason) for rule in (*rules, *parts)} <= REASONS.items()
 
 
 def test_parts_use_the_vocabulary() -> None:

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lora_probe.roles.decisions import Decision, decide
+from lora_probe.roles.decisions import REASONS, Decision, decide
 from lora_probe.roles.place import Place, Role
+from lora_probe.roles.vocabulary import BLOCKS, PARTS, TOWERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Decision", "Place", "Role", "assign_roles", "explain_roles"]
+__all__ = [
+    "BLOCKS",
+    "PARTS",
+    "REASONS",
+    "TOWERS",
+    "Decision",
+    "Place",
+    "Role",
+    "assign_roles",
+    "explain_roles",
+]
 
 
 def assign_roles(places: Sequence[Place], *, model_type: str, architecture: str) -> list[Role]:
@@ -25,5 +36,5 @@ def assign_roles(places: Sequence[Place], *, model_type: str, architecture: str)
 
 
 def explain_roles(places: Sequence[Place], *, model_type: str, architecture: str) -> list[Decision]:
-    """Return the role of each place together with the names of the rules that decided it."""
+    """Return the role of each place with the names of the rules that decided it; REASONS explains each."""
     return decide(places, model_type=model_type, architecture=architecture)

@@ -8,27 +8,36 @@ the module's name, its class, and which children stand side by side.
 from __future__ import annotations
 
 from lora_probe.roles.feed_forward import FEED_FORWARD, MIXTURE
-from lora_probe.roles.mixers import ATTENTION, CROSS_ATTENTION, RECURRENT
+from lora_probe.roles.mixers import ATTENTION, CROSS_ATTENTION, CROSS_ATTENTION_CLASSES, RECURRENT
 from lora_probe.roles.rule import Rule, Table
-from lora_probe.roles.surroundings import ADAPTERS, CONVOLUTIONS, EMBEDDINGS, HEADS, STEERING
+from lora_probe.roles.surroundings import (
+    ADAPTERS,
+    ADDED_BY_PEFT,
+    CONVOLUTIONS,
+    EMBEDDINGS,
+    HEADS,
+    POSITIONS,
+    SQUEEZES,
+    STEERING,
+)
 
 __all__ = ["MODULES", "WEIGHTS"]
 
 MODULES = Table((
-    *ADAPTERS[:1],  # what PEFT adds stands inside of anything
-    *CROSS_ATTENTION[:1],
-    *ADAPTERS[1:],
+    *ADDED_BY_PEFT,
+    *CROSS_ATTENTION_CLASSES,  # before adapters, one sort of which attends
+    *ADAPTERS,
     *MIXTURE,
-    *RECURRENT,
-    *CROSS_ATTENTION[1:],
+    *RECURRENT,  # before attention, after which some are named
+    *CROSS_ATTENTION,
     *STEERING,
-    *CONVOLUTIONS[:1],
+    *SQUEEZES,  # before attention, after which they are named
     *ATTENTION,
-    *EMBEDDINGS[:2],  # before the heads that they are named after
+    *POSITIONS,  # before heads, after which some are named
     *HEADS,
     *FEED_FORWARD,
-    *CONVOLUTIONS[1:],
-    *EMBEDDINGS[2:],
+    *CONVOLUTIONS,
+    *EMBEDDINGS,
 ))  # fmt: skip
 """What a module opens."""
 

@@ -8,21 +8,31 @@ from typing import TYPE_CHECKING
 
 from lora_probe.roles.blocks import MODULES, WEIGHTS
 from lora_probe.roles.fold import MANY, fold
+from lora_probe.roles.modality import EVIDENCE
 from lora_probe.roles.parts import Member, Unit
 from lora_probe.roles.place import Role
-from lora_probe.roles.projections import first_part
-from lora_probe.roles.towers import assign_towers
+from lora_probe.roles.projections import PROJECTIONS, first_part
+from lora_probe.roles.towers import TOWERS, assign_towers
 from lora_probe.roles.tree import INDEX, grow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lora_probe.roles.parts import PartRule
     from lora_probe.roles.place import Place
     from lora_probe.roles.rule import Rule
     from lora_probe.roles.tree import Node
 
-__all__ = ["Decision", "decide"]
+__all__ = ["REASONS", "Decision", "decide"]
+
+REASONS: Mapping[str, str] = {
+    **{rule.name: rule.reason for table in (TOWERS, MODULES, WEIGHTS) for rule in table.rules},
+    **{rule.name: rule.reason for rules in PROJECTIONS.values() for rule in rules},
+    **EVIDENCE,
+    "own-name": "the block has no standard part for it",
+    "no-rule": "no rule speaks about it",
+}
+"""Why each rule that an explanation names proves its word."""
 
 _TECHNICAL = frozenset({"base_layer", "original_module", "modules_to_save"})
 """Modules that PEFT puts around a weight; they never say what it is for."""

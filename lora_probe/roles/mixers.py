@@ -10,7 +10,15 @@ from lora_probe.roles.tree import INDEX
 if TYPE_CHECKING:
     from lora_probe.roles.tree import Node
 
-__all__ = ["ATTENTION", "CLOSED", "CROSS_ATTENTION", "LAYER", "MIXERS", "RECURRENT", "is_no_stack"]
+__all__ = [
+    "ATTENTION",
+    "CLOSED",
+    "CROSS_ATTENTION",
+    "CROSS_ATTENTION_CLASSES",
+    "LAYER",
+    "MIXERS",
+    "RECURRENT",
+]
 
 MIXERS = frozenset({"attention", "cross_attention", "ssm"})
 CLOSED = frozenset(
@@ -84,7 +92,7 @@ RECURRENT = (
     ),
 )  # fmt: skip
 
-CROSS_ATTENTION = (
+CROSS_ATTENTION_CLASSES = (
     Rule(
         name="cross-attention-class", word="cross_attention",
         reason="the class says that keys and values come from elsewhere",
@@ -92,6 +100,9 @@ CROSS_ATTENTION = (
         outside=CLOSED | {"cross_attention", "ssm"},
         where=is_no_stack,
     ),
+)  # fmt: skip
+
+CROSS_ATTENTION = (
     Rule(
         name="cross-attention-name", word="cross_attention",
         reason="the name says that keys and values come from elsewhere",

@@ -8,11 +8,11 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lora_probe.roles.tree import Node
 
-__all__ = ["own_modality"]
+__all__ = ["EVIDENCE", "own_modality"]
 
 _MODALITIES = ("text", "vision", "audio", "time_series", "action", "protein")
 _WORDS = (
@@ -45,7 +45,7 @@ def own_modality(root: Node, *, names: str) -> tuple[str, str]:
         outside=[node for node in leaves if not node.tower],
         names=f"{names} {root.class_name}",
     )
-    for name, look in _EVIDENCE:
+    for name, look in _LOOKS.items():
         if tower := look(facts):
             return tower, name
     return "model", "no-evidence"
@@ -89,17 +89,30 @@ def _one_channel(facts: _Facts) -> str:
     return "audio" if first is not None and _is_square_kernel(first.in_features, channels=1) else ""
 
 
-_EVIDENCE: tuple[tuple[str, Callable[[_Facts], str]], ...] = (
-    ("beside-encoder-and-decoder", _beside_encoder_and_decoder),
-    ("reads-actions", _reads_actions),
-    ("named-for-images", _named_for_images),
-    ("reads-tokens", _reads_tokens),
-    ("only-modality", _only_modality),
-    ("first-weights", _first_weights),
-    ("named-for-its-input", _named_for_input),
-    ("one-channel", _one_channel),
-)
-"""In the order in which it is looked at."""
+_LOOKS: Mapping[str, Callable[[_Facts], str]] = {
+    "beside-encoder-and-decoder": _beside_encoder_and_decoder,
+    "reads-actions": _reads_actions,
+    "named-for-images": _named_for_images,
+    "reads-tokens": _reads_tokens,
+    "only-modality": _only_modality,
+    "first-weights": _first_weights,
+    "named-for-its-input": _named_for_input,
+    "one-channel": _one_channel,
+}
+"""In the order in which they are tried."""
+
+EVIDENCE: Mapping[str, str] = {
+    "beside-encoder-and-decoder": "outside of an encoder and a decoder, weights serve the decoder",
+    "reads-actions": "the model embeds or predicts actions",
+    "named-for-images": "the model is named for images, which it reads as tokens",
+    "reads-tokens": "a table of tokens, or a text tower",
+    "only-modality": "all named towers are of one modality",
+    "first-weights": "the first weights read: a large table, or a convolution over colours or time",
+    "named-for-its-input": "the names of the classes",
+    "one-channel": "the first convolution reads one channel, as of a spectrogram",
+    "no-evidence": "nothing tells what the model reads",
+}
+"""Why each piece of evidence that an explanation names proves a modality."""
 
 
 def _reads(leaf: Node) -> str:

@@ -119,7 +119,7 @@ _ATTENTION = (
         named="text_proj", where=has("values_text_proj"),
     ),
     PartRule(
-        name="convolution", part="conv",
+        name="convolution-in-attention", part="conv",
         reason="a convolution inside of attention",
         where=is_kind("conv"),
     ),
@@ -207,7 +207,7 @@ _MLP = (
     ),
     *_chain(entries=False),
     PartRule(
-        name="convolution", part="conv",
+        name="convolution-in-feed-forward", part="conv",
         reason="a convolution between up and down",
         where=is_kind("conv"),
     ),
@@ -239,7 +239,7 @@ _SSM = (
     spelled("v", "v v_proj value"),
     spelled("out", "out_proj o_proj linear_out output out o"),
     PartRule(
-        name="convolution", part="conv",
+        name="convolution-in-mixer", part="conv",
         reason="a convolution inside of a recurrent mixer",
         where=is_kind("conv"),
     ),
@@ -290,7 +290,7 @@ _EMBEDDING = (
         where=is_kind("embedding"),
     ),
     PartRule(
-        name="input-projection", part="projection",
+        name="matrix-of-an-embedding", part="projection",
         reason="a matrix, not a table: changes the width",
         where=is_kind("linear", "conv1d"),
     ),

@@ -10,7 +10,16 @@ from lora_probe.roles.rule import Rule
 if TYPE_CHECKING:
     from lora_probe.roles.tree import Node
 
-__all__ = ["ADAPTERS", "CONVOLUTIONS", "EMBEDDINGS", "HEADS", "STEERING"]
+__all__ = [
+    "ADAPTERS",
+    "ADDED_BY_PEFT",
+    "CONVOLUTIONS",
+    "EMBEDDINGS",
+    "HEADS",
+    "POSITIONS",
+    "SQUEEZES",
+    "STEERING",
+]
 
 
 def _is_small(node: Node) -> bool:
@@ -39,12 +48,15 @@ def _projects_into_shared_space(node: Node) -> bool:
     )
 
 
-ADAPTERS = (
+ADDED_BY_PEFT = (
     Rule(
         name="lora", word="adapter",
         reason="PEFT names its low-rank pairs so",
         named=r"lora_(a|b|embedding_a|embedding_b)",
     ),
+)  # fmt: skip
+
+ADAPTERS = (
     Rule(
         name="adapter", word="adapter",
         reason="a small bottleneck added to a layer",
@@ -101,7 +113,7 @@ STEERING = (
     ),
 )  # fmt: skip
 
-CONVOLUTIONS = (
+SQUEEZES = (
     Rule(
         name="squeeze-and-excitation", word="conv",
         reason="weighs the channels of a convolution, which some networks call attention",
@@ -109,6 +121,9 @@ CONVOLUTIONS = (
         classed=r"\w*(SELayer|SqueezeExcit\w*|SqueezeAndExcit\w*|ExcitationModule|ExcitationLayer|ExciteLayer)",
         outside=LAYER,
     ),
+)  # fmt: skip
+
+CONVOLUTIONS = (
     Rule(
         name="convolution-module", word="conv",
         reason="the class or name is a convolution module, such as a Conformer's",
@@ -149,7 +164,7 @@ CONVOLUTIONS = (
     ),
 )  # fmt: skip
 
-EMBEDDINGS = (
+POSITIONS = (
     Rule(
         name="per-layer-embedding", word="embedding",
         reason="each layer reads its own slice of an extra embedding",
@@ -164,6 +179,9 @@ EMBEDDINGS = (
         r"|relative_(attention|position)_bias\w*",
         outside=LAYER | {"embedding"},
     ),
+)  # fmt: skip
+
+EMBEDDINGS = (
     Rule(
         name="embedding-module", word="embedding",
         reason="turns input into the tower's width",
