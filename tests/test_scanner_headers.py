@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from lora_probe import Adaptable, Kind, ModuleGraph, Site, scan
@@ -235,6 +237,46 @@ def test_layers_come_in_their_order() -> None:
     graph = from_headers([tensor(f"layers.{index}.up.weight", 4, 4) for index in (10, 2, 0)])
     assert [site.layer for site in graph] == [0, 2, 10]
     assert [module.path for module in graph.modules][:4] == ["", "layers", "layers.0", "layers.0.up"]
+
+
+LEAVES = (
+    "weight", "bias", "weight_v", "qweight", "scales", "qzeros", "weight_packed", "weight_scale",
+    "in_proj_weight", "in_proj_bias", "gate_up_proj", "down_proj", "down_proj_blocks", "down_proj_scales",
+    "weight.absmax", "A_log", "parametrizations.weight.original1", "running_mean", "9" * 5000,
+)  # fmt: skip
+MODULES = (
+    "", "a", "layers.0.mlp", "layers.10.mlp", "embed_tokens", "conv", "..", "9" * 5000, "\x1b[0m", "lm_head",
+)  # fmt: skip
+SHAPES = st.lists(st.integers(0, 2**40), max_size=6).map(tuple)
+TYPES = st.sampled_from(["BF16", "F32", "U8", "I8", "I32", "I64", "BOOL", "F8_E4M3", "F4"])
+NAMES = st.tuples(st.sampled_from(MODULES), st.sampled_from(LEAVES))
+HEADERS = st.dictionaries(NAMES, st.tuples(TYPES, SHAPES))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+CONFIGS = st.dictionaries(
+    st.sampled_from([
+        "architectures", "model_type", "vocab_size", "text_config", "quantization_config", "dtype",
+        "tie_word_embeddings",
+    ]),
+    JSON | st.just({"quant_method": "gptq", "bits": 3}) | st.just(["NewForCausalLM"]),
+)  # fmt: skip
+
+
+@given(header=HEADERS, config=CONFIGS)
+def test_any_header_and_config_give_a_graph(header: dict[Any, Any], config: dict[str, Any]) -> None:
+    """Whatever a header and a config say, they give a graph whose parts add up and survive JSON."""
+    tensors = [
+        tensor(f"{module}.{leaf}" if module else leaf, *shape, dtype=code)
+        for (module, leaf), (code, shape) in header.items()
+    ]
+    graph = from_headers(tensors, config)
+    listed = [*(site.parameter for site in graph), *(item.parameter for item in graph.uncovered)]
+    assert len(set(listed)) == len(listed)
+    assert graph.total_parameters == graph.uncovered_parameters + sum(site.parameters for site in graph)
+    assert ModuleGraph.from_json(graph.to_json()) == graph
 
 
 def unknown(folder: Path) -> Path:

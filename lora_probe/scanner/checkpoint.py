@@ -49,7 +49,7 @@ def weights_in(path: str, own: Tensors, *, bits: int) -> Iterator[Weight]:
     """
     if packed := _packed_linear(own, bits=bits):
         yield packed
-    elif "in_proj_weight" in own:
+    elif "in_proj_weight" in own and len(own["in_proj_weight"].shape) == _MATRIX:
         out_features, in_features = own["in_proj_weight"].shape
         yield Weight(
             name="in_proj_weight",

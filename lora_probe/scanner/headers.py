@@ -167,9 +167,9 @@ def _bytes(tensor: TensorInfo) -> int:
     return -(-prod(tensor.shape) * (int(bits[1]) if bits else 8) // 8)
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
+def _natural(name: str) -> list[tuple[int, str]]:
     """Return a key that puts layer 2 before layer 10."""
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in _NUMBER.split(name)]
+    return [(len(part), part) if part.isdecimal() else (0, part) for part in _NUMBER.split(name)]
 
 
 def _all_paths(modules: Iterable[str]) -> list[str]:
@@ -206,8 +206,8 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 def _input_embedding(found: Sequence[_Found], config: Mapping[str, Any]) -> _Found | None:
     """Return the embedding of as many rows as the config's vocabulary; else the one of most rows."""
-    text = config.get("text_config")
-    sizes = {part.get("vocab_size") for part in (config, text) if isinstance(part, dict)}
+    parts = [part for part in (config, config.get("text_config")) if isinstance(part, dict)]
+    sizes = [part.get("vocab_size") for part in parts]
     tables = [each for each in found if each.weight.kind is Kind.EMBEDDING]
     named = [each for each in tables if each.weight.in_features in sizes]
     return next(iter(named), None) or max(tables, key=lambda each: each.weight.in_features, default=None)
