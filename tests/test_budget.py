@@ -89,6 +89,18 @@ def test_common_sets_of_several_towers_mean_the_language_model() -> None:
     ]  # fmt: skip
 
 
+def test_common_sets_that_peft_refuses_are_left_out_and_told(experts: ModuleGraph) -> None:
+    """Nobody asked for them by name, so a refused one is a note; where all are refused, it is an error."""
+    found = budget(experts, use_dora=True)
+    assert [chosen.targets for chosen in found.sets] == ["qv", "attention"]
+    refused = [note.message for note in found.notes if note.code == "set-refused"]
+    assert [message.partition(":")[0] for message in refused] == ["experts", "all-linear"]
+    with pytest.raises(PeftRefusal, match="DoRA"):
+        budget(experts, ["qv", "experts"], use_dora=True)
+    with pytest.raises(PeftRefusal, match="nowhere"):
+        budget(experts, trainable_token_indices={"nowhere": (1,)})
+
+
 @pytest.mark.parametrize("by", list(By))
 @pytest.mark.parametrize(
     "options",

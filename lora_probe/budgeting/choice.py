@@ -7,20 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from lora_probe.budgeting.ranks import read_ranks
-from lora_probe.errors import UnknownChoice, UnmatchedTarget
+from lora_probe.errors import UnknownChoice
 from lora_probe.peft_rules import LoraSettings
 from lora_probe.targets import TargetSpec, emit, parse_targets, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lora_probe.graph import Site
     from lora_probe.peft_rules import Inventory
 
-__all__ = ["Choice", "LoraOptions", "choose", "common_sets", "lora_arguments"]
-
-_COMMON = ("qv", "attention", "ssm", "recurrent", "mlp", "experts", "all-linear")
-"""What people compare first, as far as a model has it."""
+__all__ = ["Choice", "LoraOptions", "choose", "lora_arguments"]
 
 
 class LoraOptions(TypedDict, total=False):
@@ -76,26 +71,6 @@ def lora_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in {"r", "lora_alpha"}}
 
 
-def common_sets(inventory: Inventory) -> list[str]:
-    """Return the sets that people compare first, as far as the model has them, no two of them equal.
-
-    Of a model with several towers the language model's are meant, except by all-linear, which is PEFT's.
-    """
-    towers = {site.tower for site in inventory.graph.sites}
-    tower = "text" if "text" in towers and len(towers) > 1 else None
-    found = {frozenset(sites): text for text, sites in _resolved(inventory, tower)}
-    return list(found.values())
-
-
-def _resolved(inventory: Inventory, tower: str | None) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for text in _COMMON:
-        scoped = _within(tower, text) if tower else text
-        try:
-            yield scoped, tuple(site.parameter for site in resolve(inventory, scoped))
-        except UnmatchedTarget:
-            continue
-
-
 def _settings(options: Mapping[str, Any]) -> LoraSettings:
     known = LoraOptions.__annotations__
     for name in options:
@@ -111,10 +86,3 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _frozen(each) for key, each in value.items()}
     return tuple(value) if isinstance(value, (list, set, frozenset, range)) else value
-
-
-def _within(tower: str, text: str) -> str:
-    """Return the roles that `text` names, in one tower."""
-    if text == "qv":
-        return f"{tower}:attention.q+{tower}:attention.v"
-    return text if text == "all-linear" else f"{tower}:{text}"

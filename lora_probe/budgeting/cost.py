@@ -20,7 +20,7 @@ from lora_probe.graph import Kind
 from lora_probe.peft_rules import predict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from lora_probe.budgeting.count import AdapterTensor
     from lora_probe.graph import Site
@@ -66,8 +66,10 @@ class Share:
 class SetCost:
     """The cost of one target set with some options, at every rank that PEFT takes for it."""
 
-    def __init__(self, inventory: Inventory, settings: LoraSettings, *, dtype: str) -> None:
-        """Predict the set once.
+    def __init__(
+        self, inventory: Inventory, settings: LoraSettings, *, dtype: str, wanted: Sequence[Site] = ()
+    ) -> None:
+        """Predict the set once; `wanted` are the weights that it is to adapt, where they are known.
 
         Raises:
             PeftRefusal: PEFT would refuse the set at any rank.
@@ -80,6 +82,7 @@ class SetCost:
         prediction = predict(inventory, replace(settings, rank=self.unit * FAR))
         self.sites = prediction.sites
         """The weights that get an adapter."""
+        self.wanted = tuple(wanted) or self.sites
         self.copies = tuple(copy.path for copy in prediction.saved)
         """Modules that are trained in full."""
         self.warnings = prediction.warnings

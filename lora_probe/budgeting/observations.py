@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 from lora_probe.graph import Note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from lora_probe.budgeting.cost import SetCost
-    from lora_probe.graph import Site
 
 __all__ = ["observe"]
 
 
-def observe(cost: SetCost, targets: str, wanted: Sequence[Site], *, rank: int) -> Iterator[Note]:
-    """Yield the notes on one set, which means the weights `wanted`; `rank` is the highest of its rows."""
+def observe(cost: SetCost, targets: str, *, rank: int) -> Iterator[Note]:
+    """Yield the notes on one set; `rank` is the highest of its rows."""
     for warning in cost.warnings:
         if "_pattern" in warning and not cost.settings.rank_pattern:
             continue  # PEFT made that pattern itself, of expert names, and then misses a module for it
@@ -24,11 +23,11 @@ def observe(cost: SetCost, targets: str, wanted: Sequence[Site], *, rank: int) -
     for name in cost.settings.modules_to_save:
         if not any(path.endswith(name) for path in cost.copies):
             yield Note(code="nothing-to-save", message=f"modules_to_save holds {name}, which is no module")
-    if dropped := {site.parameter for site in wanted} - {site.parameter for site in cost.sites}:
+    if dropped := {site.parameter for site in cost.wanted} - {site.parameter for site in cost.sites}:
         yield Note(
             code="not-adapted",
             message=(
-                f"{targets}: PEFT leaves out {len(dropped):,} of {len(wanted):,} weights, "
+                f"{targets}: PEFT leaves out {len(dropped):,} of {len(cost.wanted):,} weights, "
                 "since modules_to_save covers them"
             ),
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_probe.budgeting.choice import choose, common_sets, lora_arguments
+from lora_probe.budgeting.choice import choose, lora_arguments
+from lora_probe.budgeting.common import common_costs
 from lora_probe.budgeting.cost import SetCost
 from lora_probe.budgeting.limits import BYTES, PARAMETERS, Limit, read_bytes, read_count
 from lora_probe.budgeting.observations import observe
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from lora_probe.budgeting.choice import LoraOptions
-    from lora_probe.graph import ModuleGraph
+    from lora_probe.graph import ModuleGraph, Note
 
 __all__ = ["budget"]
 
@@ -67,9 +68,8 @@ def budget(
         raise UnknownChoice(option="dtype", value=dtype, known=_DTYPES)
     if by is not None and by not in set(By):
         raise UnknownChoice(option="by", value=by, known=tuple(By))
-    inventory = Inventory(graph)
-    choices = {str(each): choose(inventory, each, options) for each in _asked_sets(inventory, targets)}
-    costs = {text: SetCost(inventory, each.settings, dtype=dtype) for text, each in choices.items()}
+    inventory, arguments = Inventory(graph), lora_arguments(options)
+    costs, refusals = _costs(inventory, targets, options, dtype=dtype)
     limits = _limits(inventory, max_parameters, max_adapter_size, equal_to, dtype=dtype, options=options)
     given = read_ranks(ranks) if ranks is not None else () if limits else RANKS
     asked = _Asked(ranks=given, limit=next(iter(limits), None), whole=graph.total_parameters)
@@ -84,9 +84,7 @@ def budget(
     notes = (
         note
         for text, cost in costs.items()
-        for note in observe(
-            cost, text, choices[text].sites, rank=max((row.rank for row in rows[text]), default=cost.unit)
-        )
+        for note in observe(cost, text, rank=max((row.rank for row in rows[text]), default=cost.unit))
     )
     return Budget(
         model=graph.model,
@@ -95,7 +93,7 @@ def budget(
         model_type=graph.model_type,
         total_parameters=graph.total_parameters,
         dtype=dtype,
-        options=lora_arguments(options),
+        options=arguments,
         limit=asked.limit,
         ranks=given,
         sets=tuple(cost.summary(text) for text, cost in costs.items()),
@@ -103,17 +101,27 @@ def budget(
         unfit=tuple(unfit),
         by=None if by is None else By(by),
         parts=tuple(parts),
-        notes=tuple(dict.fromkeys((*graph.notes, *notes))),
+        notes=tuple(dict.fromkeys((*graph.notes, *refusals, *notes))),
         versions=dict(graph.versions),
     )
 
 
-def _asked_sets(
-    inventory: Inventory, targets: TargetSpec | str | Sequence[TargetSpec | str] | None
-) -> Sequence[TargetSpec | str]:
+def _costs(
+    inventory: Inventory,
+    targets: TargetSpec | str | Sequence[TargetSpec | str] | None,
+    options: Mapping[str, Any],
+    *,
+    dtype: str,
+) -> tuple[dict[str, SetCost], list[Note]]:
+    """Return the cost of each set by its text, and what is to be said of sets that nobody named."""
     if targets is None:
-        return common_sets(inventory)
-    return [targets] if isinstance(targets, (str, TargetSpec)) else targets
+        return common_costs(inventory, options, dtype=dtype)
+    named = [targets] if isinstance(targets, (str, TargetSpec)) else targets
+    choices = {str(each): choose(inventory, each, options) for each in named}
+    return {
+        text: SetCost(inventory, choice.settings, dtype=dtype, wanted=choice.sites)
+        for text, choice in choices.items()
+    }, []
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -48,7 +48,7 @@ def verdict(budget: Budget) -> str:
     if budget.limit is not None:
         return " ".join(_under_limit(budget))
     if not budget.rows:
-        return "There is nothing to count: no target set was given."
+        return "There is nothing to count: there is no target set."
     cheapest = min(budget.rows, key=lambda row: row.trainable_parameters)
     dearest = max(budget.rows, key=lambda row: row.trainable_parameters)
     if cheapest is dearest:
