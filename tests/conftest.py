@@ -19,10 +19,12 @@ settings.load_profile("lora-probe")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep scans of the tests out of the user's own cache."""
+def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep scans out of the user's cache, and the terminal (or pytest-xdist) from deciding what is shown."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LORA_PROBE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
+            patch.delenv(name, raising=False)
         yield
 
 
