@@ -14,8 +14,9 @@ def declared_ties(root: nn.Module) -> tuple[str, ...] | None:
     """Return the paths, sorted, of the modules that `root` declares to share its embedding's weight.
 
     This is transformers' `_tied_weights_keys`, of the root and of every sub-model, as PEFT reads it
-    (`_get_module_names_tied_with_embedding` in peft/utils/other.py): whatever is really shared, it counts where
-    the root's class has the declaration and its own config does not say ``tie_word_embeddings=False``. None where the class declares ties without an input embedding, at which PEFT raises.
+    (`_get_module_names_tied_with_embedding` in peft/utils/other.py). Whatever is shared, it counts where the
+    root's class has the declaration and its own config does not say ``tie_word_embeddings=False``. None
+    where the class declares ties without an input embedding, at which PEFT raises.
     """
     config = getattr(root, "config", None)
     if getattr(config, "tie_word_embeddings", None) is False:
