@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit census oracle oracle-long fuzz trainers bench coverage-report notebooks clean
+.PHONY: help demo test lint types unit census oracle oracle-long fuzz trainers trainers bench coverage-report budget-reports notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,9 @@ bench: $(VENV)/.installed-dev ## timings, side by side, into reports/benchmarks.
 
 coverage-report: $(VENV)/.installed-dev ## rewrite reports/coverage.md
 	$(BIN)/python -m tests.census.report
+
+budget-reports: $(VENV)/.installed-dev ## rewrite the sample pages in reports/budgets
+	$(BIN)/python -m tests.budget_samples
 
 notebooks: $(VENV)/.installed-dev ## execute the notebooks in place
 	$(BIN)/python -m tests.notebooks

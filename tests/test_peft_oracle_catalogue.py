@@ -11,7 +11,7 @@ import pytest
 
 from lora_probe import emit, resolve, scan
 from lora_probe.catalog import entries
-from lora_probe.errors import BuildError, NotExpressible, PeftRefusal, UnknownArchitecture, UnmatchedTarget
+from lora_probe.errors import NotExpressible, PeftRefusal, UnmatchedTarget
 from lora_probe.peft_rules import Inventory, predict
 from lora_probe.source.build import build
 from lora_probe.targets.selection import any_rank
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
-MODELS = {entry.model_id: entry for entry in entries()}
-FIRSTS = {entry.model_type: entry.model_id for entry in reversed(entries())}
+MODELS = {entry.model_id: entry for entry in entries() if entry.total_parameters is not None}
+"""All that the tested transformers builds: tests/test_catalog_check.py proves that the others have no total."""
+FIRSTS = {entry.model_type: model_id for model_id, entry in reversed(MODELS.items())}
 INJECTED = int(os.environ.get("ORACLE_CASES", "7")) // 2
 """Sets that PEFT injects into the first model of a type, and one into each other; our rules read them all."""
 SPECS = (
@@ -45,10 +46,7 @@ BEYOND_PEFT = ("comes with them", "fused kernels", "input embedding", "hides the
 @pytest.mark.parametrize("model_id", MODELS)
 def test_emitted_targets_mean_the_sites_that_were_resolved(model_id: str) -> None:
     """resolve(emit(resolve(spec))) = resolve(spec), by our rules for every text and by PEFT for a sample."""
-    try:
-        model = build(MODELS[model_id].config).module
-    except (UnknownArchitecture, BuildError) as error:
-        pytest.skip(str(error))
+    model = build(MODELS[model_id].config).module
     inventory = Inventory(scan(model))
     random = Random(model_id)  # noqa: S311 - not for secrets
     sites = [site for site in inventory.graph.sites if site.adaptable]
