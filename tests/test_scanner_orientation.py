@@ -144,3 +144,22 @@ def test_every_experts_class_has_the_sides_of_its_forward_pass() -> None:
             different[name] = sides
     assert not different
     assert checked >= 65
+
+
+def test_experts_of_dbrx_that_others_read() -> None:
+    """Experts stacked in one matrix, which code around their module slices, are sites without an adapter.
+
+    PEFT would wrap the module, and the code around it would no longer find the other matrices.
+    """
+    hidden, intermediate, count = 8, 20, 3
+    config = transformers.DbrxConfig(
+        d_model=hidden, ffn_config={"ffn_hidden_size": intermediate, "moe_num_experts": count}
+    )
+    experts = model_class("dbrx.modeling_dbrx.DbrxExperts")(config.ffn_config)
+    graph = scan(nn.ModuleDict({"held": experts}))
+    assert {site.parameter: (site.in_features, site.out_features) for site in graph} == {
+        "held.mlp.w1": (hidden, count * intermediate),
+        "held.mlp.v1": (hidden, count * intermediate),
+        "held.mlp.w2": (count * intermediate, hidden),
+    }
+    assert {(site.kind, site.adaptable) for site in graph} == {(Kind.MATRIX_PARAMETER, None)}

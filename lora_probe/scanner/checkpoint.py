@@ -121,7 +121,7 @@ def _weight(path: str, name: str, own: Tensors) -> Weight | None:
         return None
     if is_lookup_table(name) or not is_named_projection(name) or is_lookup_table(_last_word(path)):
         return None
-    layout = expert_layout({key: tensor.shape for key, tensor in own.items()})
+    layout = expert_layout(name, {key: tensor.shape for key, tensor in own.items()})
     in_features, out_features, experts = layout.sizes(shape)
     return Weight(
         name=name,

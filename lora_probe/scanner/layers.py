@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from dataclasses import replace
 from functools import cache
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from lora_probe.graph import Adaptable, Kind
 from lora_probe.scanner.members import own_children, own_parameters
 from lora_probe.scanner.parameters import expert_layout, is_lookup_table, is_named_projection
 from lora_probe.scanner.quantized import is_plain, packed_experts, stand_in
-from lora_probe.scanner.usage import layout_in_source
+from lora_probe.scanner.usage import is_read_by, layout_in_source
 from lora_probe.scanner.weights import IN_OUT, OUT_IN, Layout, Weight
 
 if TYPE_CHECKING:
@@ -186,7 +187,10 @@ def _bare(module: nn.Module) -> Iterator[Weight]:
         if sum(size > 1 for size in parameter.shape) < _MATRIX:
             continue
         if layout := _layout(module, name, parameter):
-            yield packed_experts(module, name, layout) or _matrix(module, name, layout)
+            weight = packed_experts(module, name, layout) or _matrix(module, name, layout)
+            module_class: Any = type(module)
+            # An adapter runs while its module does: what only code around that reads has none.
+            yield weight if is_read_by(module_class, name) else replace(weight, adaptable=None)
         elif name == "weight" and parameter.ndim == _MATRIX and _is_embedding(module):
             yield _table(parameter)
 
@@ -214,8 +218,8 @@ def _layout(module: nn.Module, name: str, parameter: torch.Tensor) -> Layout | N
         return IN_OUT if transposed else OUT_IN
     module_class: Any = type(module)
     layout = layout_in_source(module_class, name)
-    if layout is None and parameter.ndim == _STACK and is_named_projection(name):
-        return expert_layout({key: tuple(value.shape) for key, value in own_parameters(module).items()})
+    if layout is None and is_named_projection(name):
+        return expert_layout(name, {key: tuple(each.shape) for key, each in own_parameters(module).items()})
     return layout
 
 

@@ -19,7 +19,7 @@ from lora_probe.scanner.weights import IN_OUT, OUT_IN, Layout
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["layout_in_source"]
+__all__ = ["is_read_by", "layout_in_source"]
 
 _PRODUCTS = frozenset({"matmul", "mm", "bmm", "grouped_mm", "_grouped_mm"})
 _TRANSPOSES = frozenset({"t", "transpose", "swapaxes", "permute"})
@@ -45,6 +45,12 @@ def layout_in_source(module_class: type, parameter: str) -> Layout | None:
         layouts.extend(_Reader(parameter, tree).layouts())
     # Code may also multiply head by head; the product over all heads at once says what the matrix is.
     return max(layouts, key=lambda layout: len(layout.inputs) + len(layout.outputs), default=None)
+
+
+@lru_cache(maxsize=1024)
+def is_read_by(module_class: type, parameter: str) -> bool:
+    """Return whether a method of `module_class` reads ``self.<parameter>``, and not only code around it."""
+    return any(parameter in _names(function.__code__) for function in _methods(module_class))
 
 
 def _methods(module_class: type) -> Iterator[FunctionType]:
