@@ -95,7 +95,7 @@ class Site:
     dtype: str | None = None
     """Element type of the stored weight, as torch spells it without the prefix (``bfloat16``)."""
     weight_bytes: int | None = None
-    """Bytes of the stored weight (packed, with its scales, where quantized); 0 where tied, None if unknown."""
+    """Bytes of the stored weight, with scales where it is packed; 0 where tied, None if unknown."""
     adaptable: Adaptable | None
     """How PEFT can adapt the site; None where it cannot."""
 

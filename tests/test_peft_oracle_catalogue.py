@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
 MODELS = {entry.model_id: entry for entry in entries() if entry.total_parameters is not None}
-"""All that the tested transformers builds: tests/test_catalog_check.py proves that the others have no total."""
+"""All that the tested transformers builds: tests/test_catalog_check.py proves the totals."""
 FIRSTS = {entry.model_type: model_id for model_id, entry in reversed(MODELS.items())}
 INJECTED = int(os.environ.get("ORACLE_CASES", "7")) // 2
 """Sets that PEFT injects into the first model of a type, and one into each other; our rules read them all."""
