@@ -38,9 +38,9 @@ shared_folder = [HealthCheck.function_scoped_fixture]  # each example writes the
 short = settings(
     max_examples=40, derandomize=True, suppress_health_check=[*shared_folder, HealthCheck.too_slow]
 )
-long = settings(max_examples=2000, suppress_health_check=[*shared_folder, HealthCheck.too_slow])
+long = settings(max_examples=600, suppress_health_check=[*shared_folder, HealthCheck.too_slow])
 many = settings(max_examples=300, derandomize=True, suppress_health_check=shared_folder)
-most = settings(max_examples=20_000, suppress_health_check=shared_folder)
+most = settings(max_examples=10_000, suppress_health_check=shared_folder)
 
 
 def require_sentence(error: LoraProbeError) -> None:
