@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lora_probe.cli.source_options import source_options
+
 if TYPE_CHECKING:
     from lora_probe.checks import Findings
     from lora_probe.checks.dry_run import DryRun
@@ -22,7 +24,6 @@ Examples:
 """
 FINDINGS = 1
 """Exit code with --strict where a finding is an error."""
-SOURCES = ("folder", "config", "cache", "catalogue", "hub")
 
 
 @click.command(epilog=EXAMPLES)
@@ -47,11 +48,7 @@ SOURCES = ("folder", "config", "cache", "catalogue", "hub")
 @click.option("--dry-run-peft", is_flag=True, help="Let PEFT itself inject, on the meta device, and compare.")
 @click.option("--explain", metavar="RULE", help="Print what a rule is about, and end.")
 @click.option("--rules", "list_rules", is_flag=True, help="List all rules, and end.")
-@click.option("--source", type=click.Choice(SOURCES), help="Look only there.  [default: each in this order]")
-@click.option("--revision", help="Branch, tag or commit of a hub repository.")
-@click.option("--token", help="Token for gated repositories; better set HF_TOKEN or run hf auth login.")
-@click.option("--trust-remote-code", is_flag=True, help="Let code from the model's repository run.")
-@click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of earlier scans.")
+@source_options
 def check(
     *,
     model: str | None,
