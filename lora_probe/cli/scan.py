@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lora_probe.cli.source_options import source_options
 from lora_probe.text import printable
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ Examples:
 FILE = click.Path(dir_okay=False, allow_dash=True)
 DIFFERS = 1
 """Exit code where PEFT does otherwise than the scan says."""
-SOURCES = ("folder", "config", "cache", "catalogue", "hub")
 
 
 @click.command(epilog=EXAMPLES)
@@ -38,12 +38,8 @@ SOURCES = ("folder", "config", "cache", "catalogue", "hub")
 @click.option("--csv", type=FILE, help="Write one row a site as CSV; - is standard output.")
 @click.option("--html", type=FILE, help="Write a self-contained page; - is standard output.")
 @click.option("--markdown", type=FILE, help="Write the summary as Markdown; - is standard output.")
-@click.option("--source", type=click.Choice(SOURCES), help="Look only there.  [default: each in this order]")
-@click.option("--revision", help="Branch, tag or commit of a hub repository.")
-@click.option("--token", help="Token for gated repositories; better set HF_TOKEN or run hf auth login.")
-@click.option("--trust-remote-code", is_flag=True, help="Let code from the model's repository run.")
+@source_options
 @click.option("--verify", is_flag=True, help="Also let PEFT adapt every site, without weights, and compare.")
-@click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of earlier scans.")
 def scan(
     *,
     model: str,
