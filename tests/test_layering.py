@@ -14,6 +14,8 @@ PACKAGE = Path(lora_probe.__file__).parent
 HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib")
 TORCH_LAYER = ("scanner", "source")
 """Rooms that may import torch, and only inside the functions that need it."""
+TORCH_PARTS = tuple(f"lora_probe.piloting.{part}" for part in ("engine", "data", "base", "demo"))
+"""Parts of a pilot that may import it; its protocol, log and statistics may not."""
 EDGES = ("cli", "report", "__main__")
 
 
@@ -27,7 +29,11 @@ def _room(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-PURE = [module for module in _modules() if _room(module) not in (*TORCH_LAYER, *EDGES)]
+def _torch_layer(module: str) -> bool:
+    return _room(module) in TORCH_LAYER or module.startswith(TORCH_PARTS)
+
+
+PURE = [module for module in _modules() if not (_torch_layer(module) or _room(module) in EDGES)]
 
 
 def _loaded_after(code: str) -> set[str]:
