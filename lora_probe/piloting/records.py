@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "Arm",
@@ -267,11 +269,11 @@ class Evaluated:
     step: int
     split: Split
     nll: tuple[float, ...]
-    """Sum of the negative log-likelihood in nats of each item's labelled tokens, in the order of the split."""
+    """Negative log-likelihood in nats, summed over each item's labelled tokens, in the order of the split."""
     tokens: tuple[int, ...]
     """Labelled tokens of each item."""
     correct: tuple[int, ...] | None = None
-    """Labelled tokens (or classes) predicted rightly, where accuracy is asked for: secondary, never decides."""
+    """Labelled tokens (or classes) predicted rightly, where that is asked for: secondary, never decides."""
 
     @property
     def loss(self) -> float:
