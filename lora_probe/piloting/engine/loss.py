@@ -1,0 +1,73 @@
+"""Negative log-likelihood of labelled tokens: one definition for training, evaluation and both engines."""
+
+The loss of a step is the sum over the labelled tokens of all its micro-batches divided by their number,
+whatever the micro-batches' own lengths; the loss of an item is a plain sum that comes with its number of
+tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from lora_probe.piloting.records import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lora_probe.piloting.data.batches import Batch
+
+__all__ = ["IGNORED", "aligned_labels", "item_losses", "model_inputs", "token_losses"]
+
+IGNORED = -100
+"""The label of a position that is not trained."""
+
+
+def aligned_labels(labels: Tensor, task: Task) -> Tensor:
+    """Return the labels so that each stands where the logits that predict it stand: (B, T), int64.
+
+    A causal model predicts the next token: its labels move one to the left. One label per row (B,) becomes
+    (B, 1).
+    """
+    if labels.dim() == 1:
+        labels = labels[:, None]
+    if task is Task.CAUSAL_LM:
+        labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    return labels
+
+
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the nats of each of N predictions in float32: logits (N, V), targets (N,) -> (N,)."""
+    return functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def item_losses(logits: Tensor, labels: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """Return the summed nats and the labelled tokens of each row: (B,) float32, (B,) int64.
+
+    `logits` are a model's whole output (B, T, V), or (B, classes); `labels` are as the data hold them, not
+    shifted.
+    """
+    targets = aligned_labels(labels, task)
+    if logits.dim() == 2:  # noqa: PLR2004 - one prediction a row
+        logits = logits[:, None]
+    labelled = targets != IGNORED
+    nll = torch.zeros(targets.shape, device=logits.device)
+    nll[labelled] = token_losses(logits[labelled], targets[labelled])
+    return nll.sum(1), labelled.sum(1)
+
+
+def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
+    """Return the arguments of the model's forward for a batch, without labels: the loss is computed here.
+
+    A sequence-to-sequence model gets the decoder inputs that it would make from the labels itself.
+    """
+    inputs: dict[str, Any] = dict(batch.inputs)
+    config: Any = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in inputs:
+        made: Any = model.prepare_decoder_input_ids_from_labels  # a method of every such class
+        inputs["decoder_input_ids"] = made(labels=batch.labels)
+    if hasattr(config, "use_cache"):
+        inputs["use_cache"] = False
+    return inputs
