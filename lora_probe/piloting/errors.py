@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from lora_probe.errors import LoraProbeError
+from typing import TYPE_CHECKING
 
-__all__ = ["OutOfMemory"]
+from lora_probe.errors import LoraProbeError, near_misses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "BadDataOption",
+    "BadExample",
+    "DataNotFound",
+    "DatasetUnavailable",
+    "LongerThanModel",
+    "MissingColumn",
+    "NoUsableData",
+    "OutOfMemory",
+    "TooLittleData",
+    "UnfitTokenizer",
+    "UnreadableData",
+]
 
 
 class OutOfMemory(LoraProbeError, MemoryError):
@@ -16,3 +33,203 @@ class OutOfMemory(LoraProbeError, MemoryError):
             f"{trials} trial(s) at once do not fit into the memory of {device}; "
             "lower --wave, --batch-size or --max-length"
         )
+
+
+class DataNotFound(LoraProbeError, FileNotFoundError):
+    """What should be data is no file, no folder with data, and no dataset id."""
+
+    def __init__(self, *, source: str, problem: str, advice: str = "") -> None:
+        self.source, self.problem, self.advice = source, problem, advice
+        super().__init__(f"{source}: {problem}{f'; {advice}' if advice else ''}")
+
+
+class DatasetUnavailable(LoraProbeError, OSError):
+    """A dataset id that the hub, or its cache, does not give."""
+
+    def __init__(self, *, dataset: str, problem: str, advice: str, near: Sequence[str] = ()) -> None:
+        self.dataset, self.problem, self.advice, self.near = dataset, problem, advice, tuple(near)
+        super().__init__(f"the dataset {dataset}: {problem}{near_misses(near)}; {advice}")
+
+
+class UnreadableData(LoraProbeError, ValueError):
+    """A file of data is not in the format that its name says."""
+
+    def __init__(self, *, where: str, problem: str) -> None:
+        self.where, self.problem = where, problem
+        super().__init__(f"cannot read {where}: {problem}")
+
+
+class MissingColumn(LoraProbeError, LookupError):
+    """The rows lack the columns that the task needs."""
+
+    def __init__(self, *, needed: str, columns: Sequence[str], advice: str, near: Sequence[str] = ()) -> None:
+        self.needed, self.columns, self.advice, self.near = needed, tuple(columns), advice, tuple(near)
+        there = f"the columns are {', '.join(columns)}" if columns else "there are no columns"
+        super().__init__(f"the data has no {needed}: {there}{near_misses(near)}; {advice}")
+
+
+class BadExample(LoraProbeError, ValueError):
+    """One row does not hold what its columns promise."""
+
+    def __init__(self, *, where: str, problem: str, advice: str = "") -> None:
+        self.where, self.problem, self.advice = where, problem, advice
+        super().__init__(f"{where}: {problem}{f'; {advice}' if advice else ''}")
+
+
+class NoUsableData(LoraProbeError, ValueError):
+    """Everything was read, and nothing of it can be trained on."""
+
+    def __init__(self, *, source: str, problem: str) -> None:
+        self.source, self.problem = source, problem
+        super().__init__(f"{source} holds nothing to train on: {problem}")
+
+
+class TooLittleData(LoraProbeError, ValueError):
+    """A part of the split is too small for any comparison."""
+
+    def __init__(self, *, source: str, train: int, tuning: int, test: int, least: int) -> None:
+        self.source, self.train, self.tuning, self.test, self.least = source, train, tuning, test, least
+        super().__init__(
+            f"{source} is too small: {train} example(s) to train on, {tuning} to tune on and {test} to test "
+            f"on, and each part needs at least {least}; give some hundreds of different examples"
+        )
+
+
+class LongerThanModel(LoraProbeError, ValueError):
+    """Some examples need more positions than the model has."""
+
+    def __init__(self, *, examples: int, total: int, positions: int) -> None:
+        self.examples, self.total, self.positions = examples, total, positions
+        super().__init__(
+            f"{examples} of {total} examples are longer than the model's {positions} positions; "
+            f"cut them with --max-length {positions} or less"
+        )
+
+
+class UnfitTokenizer(LoraProbeError, ValueError):
+    """The tokenizer lacks what the data or the task needs."""
+
+    def __init__(self, *, problem: str, advice: str) -> None:
+        self.problem, self.advice = problem, advice
+        super().__init__(f"the tokenizer {problem}; {advice}")
+
+
+class BadDataOption(LoraProbeError, ValueError):
+    """An option of how data is read does not exist or does not fit."""
+
+    def __init__(self, *, option: str, value: str, problem: str) -> None:
+        self.option, self.value, self.problem = option, value, problem
+        super().__init__(f"{option} {value!r} {problem}")
+
+
+class UnwritableRun(LoraProbeError, OSError):
+    """What a pilot measured cannot be kept: the disk is full or gone."""
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"cannot write {path}: {reason}; nothing that was measured before is lost: make room and run the same "
+            "command again"
+        )
+
+
+class DamagedLog(LoraProbeError, ValueError):
+    """A file of a pilot's folder holds what no pilot wrote."""
+
+    def __init__(self, *, path: str, problem: str, line: int | None = None) -> None:
+        self.path, self.problem, self.line = path, problem, line
+        where = f", line {line}" if line is not None else ""
+        super().__init__(
+            f"{path}{where}: this is none of lora-probe's own ({printable(problem, limit=120)}); restore the file, "
+            "or start anew in another folder"
+        )
+
+
+class ForeignFolder(LoraProbeError, FileExistsError):
+    """The output folder holds something else than a pilot."""
+
+    def __init__(self, *, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"--out {path}: {problem}; give a folder that is empty or does not exist yet")
+
+
+class NoPilot(LoraProbeError, FileNotFoundError):
+    """A folder that should hold a pilot does not."""
+
+    def __init__(self, *, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"{path}: {problem}; give the --out folder of lora-probe pilot")
+
+
+class FolderInUse(LoraProbeError, BlockingIOError):
+    """Another process works on a pilot's folder."""
+
+    def __init__(self, *, path: str, owner: str) -> None:
+        self.path, self.owner = path, owner
+        super().__init__(
+            f"--out {path}: {owner} works on it; wait for its end, or share the work with --shard i/n from the start"
+        )
+
+
+class PlanDiffers(LoraProbeError, ValueError):
+    """A folder holds a pilot with another plan."""
+
+    def __init__(self, *, path: str, differences: Sequence[str]) -> None:
+        self.path, self.differences = path, tuple(differences)
+        shown = "; ".join(self.differences[:_MOST_DIFFERENCES])
+        more = len(self.differences) - _MOST_DIFFERENCES
+        super().__init__(
+            f"--out {path} holds a pilot with another plan: {shown}{f'; and {more} more' if more > 0 else ''}; "
+            "run it as it was, or give another folder"
+        )
+
+
+class ChangedUnderneath(LoraProbeError, ValueError):
+    """The model or the data is not what a pilot began with."""
+
+    def __init__(self, *, path: str, what: str, source: str) -> None:
+        self.path, self.what, self.source = path, what, source
+        super().__init__(
+            f"the {what} {source} is not what the pilot in {path} began with (its fingerprint differs); "
+            "restore it, or start anew in another folder"
+        )
+
+
+class NoWeights(LoraProbeError, FileNotFoundError):
+    """A model is known, and its weights are not there."""
+
+    def __init__(self, *, model: str, problem: str, advice: str) -> None:
+        self.model, self.problem, self.advice = model, problem, advice
+        super().__init__(f"{model}: {problem}; {advice}")
+
+
+class UnfitModel(LoraProbeError, ValueError):
+    """A model cannot be trained as asked."""
+
+    def __init__(self, *, model: str, problem: str, advice: str) -> None:
+        self.model, self.problem, self.advice = model, problem, advice
+        super().__init__(f"{model}: {problem}; {advice}")
+
+
+class NoDevice(LoraProbeError, ValueError):
+    """A device that this machine does not have."""
+
+    def __init__(self, *, device: str, problem: str) -> None:
+        self.device, self.problem = device, problem
+        super().__init__(f"--device {device}: {problem}")
+
+
+class MissingLibrary(LoraProbeError, ImportError):
+    """What was asked for needs a library that is not installed."""
+
+    def __init__(self, *, what: str, library: str, install: str) -> None:
+        self.what, self.library, self.install = what, library, install
+        super().__init__(f"{what} needs {library}, which is not installed: pip install {install}")
+
+
+class BadPilotOption(LoraProbeError, ValueError):
+    """A number or a word that no pilot can be run with."""
+
+    def __init__(self, *, option: str, value: object, problem: str) -> None:
+        self.option, self.value, self.problem = option, value, problem
+        super().__init__(f"{option} {problem}, got {printable(str(value), limit=60)}")

@@ -27,7 +27,7 @@ class Batch:
     """Some rows as tensors on the CPU, padded on the right.
 
     `inputs` holds ``input_ids`` (B, T) and ``attention_mask`` (B, T), with ``token_type_ids`` (B, T) where
-    the tokenizer makes them. Packed rows come with ``position_ids`` (B, T) that start anew with each document,
+    the tokenizer makes them. Packed rows come with ``position_ids`` (B, T) that start anew with each example,
     and without a mask: transformers reads the borders of documents off the positions only where no mask is
     given. For sequence-to-sequence, decoder inputs are left to the model's own
     ``prepare_decoder_input_ids_from_labels``.
@@ -38,7 +38,7 @@ class Batch:
     """Int64, not shifted: (B, T) with -100 where no loss is taken; (B, targets) for sequence-to-sequence;
     (B,) for sequence classification."""
     items: tuple[int, ...]
-    """Which example of its part each row is."""
+    """Which example of its part (of `PilotData.part`) each row is."""
 
 
 def batches(data: PilotData, training: Training, *, step: int) -> tuple[Batch, ...]:
