@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +26,6 @@ from lora_probe.scanner.verification import Mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -343,3 +344,57 @@ def test_a_device_is_written_to_not_replaced() -> None:
     """``--csv /dev/null`` leaves the machine its /dev/null."""
     write_text(os.devnull, "gone")
     assert output.Path(os.devnull).is_char_device()
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_behind_standard_output_is_one_sentence(
+    config: str, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A redirection onto a full disk ends like every other place that cannot be written."""
+    with Path("/dev/full").open("w", encoding="utf-8") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        assert cli.run(["scan", config, *options]) == 2
+    assert capsys.readouterr().err == "Error: cannot write standard output: No space left on device\n"
+
+
+def test_what_an_encoding_lacks_is_a_question_mark(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrows and dots on a Latin-1 terminal are no reason for a traceback, and files on a pipe are UTF-8."""
+    shown = {}
+    for options in ([], ["--markdown", "-"]):
+        raw = io.BytesIO()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+            patched.setattr(sys, "argv", ["lora-probe", "scan", config, *options])
+            with pytest.raises(SystemExit, match="0"):
+                cli.main()
+            sys.stdout.flush()
+            shown[bool(options)] = raw.getvalue()
+    assert "64 ? 64" in shown[False].decode("latin-1")
+    assert "64 → 64" in shown[True].decode("utf-8")
+
+
+@pytest.mark.parametrize("command", [["scan"], ["budget", "-t", "attention"]])
+def test_results_do_not_share_a_file(
+    command: list[str], config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second of two results would replace the first; neither may be nameless."""
+    place = tmp_path / "same"
+    for options in (["--csv", str(place), "--html", f"{tmp_path}/./same"], ["--html", ""]):
+        assert cli.run([*command, config, *options]) == 2
+        assert "file" in capsys.readouterr().err
+        assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["scan", "--csv"], ["budget", "--html"], ["export", "-t", "attention", "--to", "peft", "-o"]],
+)
+@pytest.mark.parametrize("model", ["config.json", ""])
+def test_a_result_never_replaces_the_model(
+    command: list[str], model: str, config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip of the hand does not cost the file from which the model was read."""
+    name, *options = command
+    assert cli.run([name, str(tmp_path / model), *options, config]) == 2
+    assert "the model is read from there" in capsys.readouterr().err
+    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG

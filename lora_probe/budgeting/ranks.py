@@ -32,18 +32,18 @@ def read_ranks(ranks: int | Iterable[int], *, where: str = "ranks") -> tuple[int
     return tuple(found)
 
 
-def read_set_at_rank(text: str) -> tuple[str, int]:
+def read_set_at_rank(text: str, *, option: str = "equal_to") -> tuple[str, int]:
     """Return the two halves of ``SPEC:r=N``.
 
     Raises:
-        BadQuantity: there is no ``:r=`` or no whole number after it.
+        BadQuantity: there is no ``:r=`` or no whole number after it; the message names `option`.
         BadRank: the number is no rank.
 
     """
     targets, found, rank = text.rpartition(":r=")
     if not found or not targets or not (rank.isascii() and rank.isdigit()):
         raise BadQuantity(
-            option="equal_to", text=text, problem="names no set and rank", example="attention.q:r=8"
+            option=option, text=text, problem="names no set and rank", example="attention.q:r=8"
         )
     return targets, _read(int(rank) if len(rank) < len(str(_HIGHEST)) + 1 else _HIGHEST + 1, where=text)
 

@@ -7,6 +7,7 @@ Anything else is a bug and keeps its traceback.
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -54,7 +55,13 @@ lora_probe.add_command(models)
 
 
 def main() -> NoReturn:
-    """Run the command line and end the process: the console entry point."""
+    """Run the command line and end the process: the console entry point.
+
+    What the terminal's encoding lacks is shown as a question mark, not answered with a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a closed stream is None
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -10,23 +10,45 @@ from lora_probe.errors import BadQuantity, BadRank
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["read_alpha_pattern", "read_names", "read_rank_pattern", "read_ranks", "read_tokens"]
+__all__ = [
+    "read_alpha_pattern",
+    "read_names",
+    "read_rank_pattern",
+    "read_ranks",
+    "read_set_at_rank",
+    "read_tokens",
+]
 
 _TOKENS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 _MOST_TOKENS = 10**6
 """Rows beyond which a whole embedding is meant; no vocabulary has many more."""
 _ALPHA = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
-_RANK = re.compile(r"\d{1,9}", re.ASCII)
+_RANK = re.compile(r"[+-]?\d{1,40}", re.ASCII)
+"""Any rank that a person means, in bounds or not."""
 
 
 def read_ranks(text: str, *, option: str) -> tuple[int, ...]:
-    """Return the ranks of ``8,16,32``.
+    """Return the ranks of ``8,16,32``, each once.
 
     Raises:
-        BadRank: one is no whole number.
+        BadRank: one is no rank.
 
     """
-    return tuple(_rank(word.strip(), option=option) for word in text.split(","))
+    return tuple(dict.fromkeys(_rank(word.strip(), option=option) for word in text.split(",")))
+
+
+def read_set_at_rank(text: str, *, option: str) -> str:
+    """Return `text` where it is ``SPEC:r=N``.
+
+    Raises:
+        BadQuantity: it is not.
+        BadRank: the number is no rank.
+
+    """
+    from lora_probe.budgeting.ranks import read_set_at_rank as in_bounds
+
+    in_bounds(text, option=option)
+    return text
 
 
 def read_names(text: str | None) -> tuple[str, ...]:
@@ -39,7 +61,7 @@ def read_rank_pattern(words: Sequence[str], *, option: str) -> dict[str, int]:
 
     Raises:
         BadQuantity: there is no equals sign, or nothing before it.
-        BadRank: what comes after it is no whole number.
+        BadRank: what comes after it is no rank.
 
     """
     found = {}
@@ -108,6 +130,9 @@ def _indices(text: str, *, option: str) -> tuple[int, ...]:
 
 
 def _rank(word: str, *, option: str) -> int:
+    from lora_probe.budgeting.ranks import read_ranks as in_bounds
+
     if not _RANK.fullmatch(word):
         raise BadRank(rank=repr(word), problem="must be a whole number", where=option)
-    return int(word)
+    (rank,) = in_bounds(int(word), where=option)
+    return rank

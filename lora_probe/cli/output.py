@@ -24,16 +24,16 @@ _LEAST_WIDTH, _UNBOUNDED = 80, 100_000
 
 
 def write_text(target: str, text: str) -> None:
-    """Write `text` to the file `target`, or to standard output where that is ``-``.
+    """Write `text`, in UTF-8, to the file `target`, or to standard output where that is ``-``.
 
     A file appears whole or not at all: it is written under another name beside its place, then moved there.
 
     Raises:
-        UnwritableOutput: the file cannot be written.
+        UnwritableOutput: the file, or standard output, cannot be written.
 
     """
     if target == STDOUT:
-        _echo(text)
+        _echo(text.encode())
         return
     path = Path(target)
     try:
@@ -58,18 +58,23 @@ def print_renderable(renderable: Any) -> None:
     """Print a rich renderable: fitted to a terminal, else as wide as it is and without trailing blanks.
 
     ``COLUMNS`` sets the width of either; ``NO_COLOR`` and ``FORCE_COLOR`` are respected as rich does.
+
+    Raises:
+        UnwritableOutput: standard output cannot be written.
+
     """
     from rich.console import Console
     from rich.measure import Measurement
 
     console = Console(highlight=False, soft_wrap=False)
     if console.is_terminal:
-        console.print(renderable)
+        with _standard_output():
+            console.print(renderable)
         return
     if not os.environ.get("COLUMNS", "").isdigit():
         unbounded = console.options.update(max_width=_UNBOUNDED)
         console.width = max(Measurement.get(console, unbounded, renderable).maximum, _LEAST_WIDTH)
-    with console.capture() as captured:
+    with _standard_output(), console.capture() as captured:  # rich writes an empty text all the same
         console.print(renderable)
     _echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
 
@@ -87,11 +92,32 @@ def waiting(message: str) -> Iterator[None]:
         yield
 
 
-def _echo(text: str) -> None:
-    """Print `text` and end its line; quietly end the program where the reader has gone (``… | head``)."""
+def _echo(text: str | bytes) -> None:
+    """Print `text` and end its line."""
+    newline: str | bytes = "\n" if isinstance(text, str) else b"\n"
+    with _standard_output():
+        click.echo(text, nl=not text.endswith(newline))  # type: ignore[arg-type]  # both are of one type
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Say why standard output cannot be written; where its reader has gone (``… | head``), end quietly.
+
+    Raises:
+        UnwritableOutput: for instance, the disk is full.
+
+    """
     try:
-        click.echo(text, nl=not text.endswith("\n"))
+        yield
     except BrokenPipeError:
-        # What is still buffered goes nowhere, or Python would complain about it at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         raise click.exceptions.Exit(BROKEN_PIPE) from None
+    except OSError as error:
+        _forget_output()
+        raise UnwritableOutput(path="standard output", reason=error.strerror or str(error)) from error
+
+
+def _forget_output() -> None:
+    """Let what is still buffered go nowhere, or Python would complain about it at its exit."""
+    with suppress(OSError, ValueError):  # not every stand-in for standard output has a number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lora_probe.cli.reports import report_options
 from lora_probe.cli.source_options import source_options
 from lora_probe.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
 
     from lora_probe.graph import ModuleGraph
     from lora_probe.scanner.verification import Mismatch
@@ -24,7 +27,6 @@ Examples:
   lora-probe scan path/to/config.json --json > graph.json
   lora-probe scan google/gemma-3-4b-it --html gemma.html --csv gemma.csv
 """
-FILE = click.Path(dir_okay=False, allow_dash=True)
 DIFFERS = 1
 """Exit code where PEFT does otherwise than the scan says."""
 
@@ -34,20 +36,13 @@ DIFFERS = 1
 @click.option(
     "-r", "--rank", type=click.IntRange(min=1), default=16, show_default=True, help="Rank of the LoRA."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the whole graph as one JSON document.")
-@click.option("--csv", type=FILE, help="Write one row a site as CSV; - is standard output.")
-@click.option("--html", type=FILE, help="Write a self-contained page; - is standard output.")
-@click.option("--markdown", type=FILE, help="Write the summary as Markdown; - is standard output.")
+@report_options
 @source_options
 @click.option("--verify", is_flag=True, help="Also let PEFT adapt every site, without weights, and compare.")
 def scan(
     *,
     model: str,
     rank: int,
-    as_json: bool,
-    csv: str | None,
-    html: str | None,
-    markdown: str | None,
     verify: bool,
     no_cache: bool,
     **where: Any,
@@ -57,15 +52,15 @@ def scan(
     MODEL is a hub id, a folder, or a path to a config.json. With --verify, differences go to standard error,
     and the exit code is 1 where there are any.
     """
-    from lora_probe.cli.output import STDOUT, waiting
+    from lora_probe.cli.output import waiting
+    from lora_probe.cli.reports import destinations
     from lora_probe.scanner import scan as scan_model
     from lora_probe.scanner import verify as verify_model
 
-    if [csv, html, markdown].count(STDOUT) + as_json > 1:
-        raise click.UsageError("only one of --json and the files can go to standard output")
+    targets = destinations(where, model=model)
     with waiting(f"Scanning {printable(model)}"):
         graph = scan_model(model, **where, cache=not no_cache)
-    _show(graph, rank=rank, as_json=as_json, csv=csv, html=html, markdown=markdown)
+    _show(graph, targets, rank=rank)
     if not verify:
         return 0
     with waiting(f"Verifying {printable(model)}"):
@@ -73,31 +68,33 @@ def scan(
     return _report(graph, differences)
 
 
-def _show(
-    graph: ModuleGraph, *, rank: int, as_json: bool, csv: str | None, html: str | None, markdown: str | None
-) -> None:
+def _show(graph: ModuleGraph, targets: Mapping[str, str], *, rank: int) -> None:
     """Write what was asked for; without any of it, print the table."""
-    from lora_probe.cli.output import STDOUT, print_renderable, write_text
+    from lora_probe.cli.reports import deliver
 
-    if as_json:
-        write_text(STDOUT, graph.to_json(indent=2))
-    if csv:
+    def csv() -> str:
         from lora_probe.report.csvfile import sites_csv
 
-        write_text(csv, sites_csv(graph, rank=rank))
-    if html:
+        return sites_csv(graph, rank=rank)
+
+    def html() -> str:
         from lora_probe.report.html import graph_page
 
-        write_text(html, graph_page(graph, rank=rank))
-    if markdown:
+        return graph_page(graph, rank=rank)
+
+    def markdown() -> str:
         from lora_probe.report.markdown import graph_markdown
 
-        write_text(markdown, graph_markdown(graph, rank=rank))
-    if not (as_json or csv or html or markdown):
+        return graph_markdown(graph, rank=rank)
+
+    def table() -> RenderableType:
         from lora_probe.report.table import GraphTable
         from lora_probe.summary import summarize
 
-        print_renderable(GraphTable(graph, summarize(graph, rank=rank)))
+        return GraphTable(graph, summarize(graph, rank=rank))
+
+    renderers = {"json": lambda: graph.to_json(indent=2), "csv": csv, "html": html, "markdown": markdown}
+    deliver(targets, renderers, table=table)
 
 
 def _report(graph: ModuleGraph, differences: Sequence[Mismatch]) -> int:

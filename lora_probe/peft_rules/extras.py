@@ -63,8 +63,8 @@ def token_rows(
     """Return the embedding rows that `trainable_token_indices` trains.
 
     Raises:
-        PeftRefusal: a name fits no module, or one that is adapted or saved in full; or tied modules get
-            different rows although `ensure_weight_tying` is given.
+        PeftRefusal: a name fits no module, or one that is adapted or saved in full; an index is beyond the
+            rows of one; or tied modules get different rows although `ensure_weight_tying` is given.
 
     """
     embedding, given = inventory.graph.input_embedding, settings.trainable_token_indices
@@ -83,7 +83,7 @@ def token_rows(
     # An adapted module goes by the name of its base layer by now, so that PEFT does not see that it is tied.
     served = set(ties) - adapted if len(tied) > 1 and agree else set()
     found = {
-        path: TokenRows(path=path, rows=len(rows), width=_width(path, inventory))
+        path: TokenRows(path=path, rows=len(rows), width=_width(path, rows, inventory))
         for name, rows in wanted.items()
         if name not in served
         for path in _wrappable(name, inventory, adapted)
@@ -129,14 +129,20 @@ def _check_wrappable(path: str, inventory: Inventory, adapted: set[str]) -> None
         raise PeftRefusal(rule="wrapped-container", reason="a list of modules cannot be copied", where=[path])
 
 
-def _width(path: str, inventory: Inventory) -> int:
+def _width(path: str, rows: Sequence[int], inventory: Inventory) -> int:
     """Return the elements of one row of the weight of the module at `path`.
 
     Raises:
-        PeftRefusal: the module has no rows: it is no embedding and no linear layer.
+        PeftRefusal: the module has no rows: it is no embedding and no linear layer; or it has too few.
 
     """
     site = inventory.by_module.get(path)
     if site is None or site.kind not in {Kind.EMBEDDING, Kind.LINEAR}:
         raise PeftRefusal(rule="tokens-without-rows", reason="token rows need an embedding", where=[path])
-    return site.out_features if site.kind is Kind.EMBEDDING else site.in_features
+    has, width = site.in_features, site.out_features
+    if site.kind is Kind.LINEAR:
+        has, width = width, has
+    if beyond := [row for row in rows if not -has <= row < has]:
+        reason = f"token {beyond[0]} is beyond the {has:,} rows of an embedding that was not resized"
+        raise PeftRefusal(rule="tokens-beyond", reason=reason, where=[path])
+    return width

@@ -14,6 +14,10 @@ ALL_LINEAR = "all-linear"
 """PEFT's shorthand for every nn.Linear and Conv1D but the output embedding; read without regard to case."""
 
 _BIAS_OPTIONS = frozenset({"none", "all", "lora_only"})
+_TASK_TYPES = frozenset({
+    "SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION",
+})  # fmt: skip
+"""`TaskType` in peft/utils/peft_types.py (0.21)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +71,9 @@ class LoraSettings:
                 raise PeftRefusal(rule="rank", reason=f"a rank must be at least 1, got {rank}")
         if self.bias not in _BIAS_OPTIONS:
             raise PeftRefusal(rule="bias", reason=f"bias must be none, all or lora_only, got {self.bias!r}")
+        if self.task_type is not None and self.task_type not in _TASK_TYPES:
+            reason = f"task_type must be one of {', '.join(sorted(_TASK_TYPES))}, got {self.task_type!r}"
+            raise PeftRefusal(rule="task-type", reason=reason)
 
     @property
     def is_all_linear(self) -> bool:
