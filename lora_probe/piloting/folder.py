@@ -1,0 +1,143 @@
+"""The folder of a pilot: its plan beside its log, and nothing of anybody else's."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from lora_probe.piloting.checkpoint import write_bytes
+from lora_probe.piloting.encoding import NotARecord, decoded, encoded
+from lora_probe.piloting.errors import ChangedUnderneath, DamagedLog, ForeignFolder, NoPilot, PlanDiffers, UnwritableRun
+from lora_probe.piloting.records import Plan
+from lora_probe.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["CHECKPOINTS", "PLAN", "agree_on_plan", "differences", "prepare_folder", "read_plan"]
+
+PLAN = "plan.json"
+CHECKPOINTS = "checkpoints"
+_FORMAT = "lora-probe pilot, version 1"
+_BEFORE_THE_PLAN = ("lock", f"{PLAN}.")
+"""How the names begin of what a process leaves that was killed before it had written its plan."""
+_MAY_DIFFER = frozenset({"versions", "wave"})
+"""What bears on the speed of a run, or on its last digits, and not on what it measures."""
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, or make sure that the one that is there is empty or a pilot's.
+
+    Raises:
+        ForeignFolder: it is a file, or holds something else.
+        UnwritableRun: it cannot be made or looked into.
+
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise ForeignFolder(path=str(folder), problem="it is a file")
+        folder.mkdir(parents=True, exist_ok=True)
+        names = sorted(path.name for path in folder.iterdir())
+    except (ForeignFolder, UnwritableRun):
+        raise
+    except OSError as error:
+        raise UnwritableRun(path=str(folder), reason=error.strerror or str(error)) from error
+    others = [name for name in names if not name.startswith(_BEFORE_THE_PLAN)]
+    if others and PLAN not in names:
+        shown = ", ".join(printable(name, limit=40) for name in others[:3])
+        raise ForeignFolder(path=str(folder), problem=f"it holds something else ({shown})")
+    if PLAN in names:
+        read_plan(folder)
+
+
+def read_plan(folder: Path) -> Plan:
+    """Return the plan of the pilot in `folder`.
+
+    Raises:
+        NoPilot: there is none.
+        ForeignFolder: its ``plan.json`` is another program's.
+        DamagedLog: it is this program's, and cannot be read.
+
+    """
+    path = folder / PLAN
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        problem = "it holds no pilot" if folder.is_dir() else "there is no such folder"
+        raise NoPilot(path=str(folder), problem=problem) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoPilot(path=str(folder), problem=f"its {PLAN} cannot be read ({error})") from error
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise ForeignFolder(path=str(folder), problem=f"its {PLAN} is no plan of this version of lora-probe")
+    try:
+        return decoded(Plan, document.get("plan"), where="plan")
+    except NotARecord as error:
+        raise DamagedLog(path=str(path), problem=str(error)) from error
+
+
+def agree_on_plan(folder: Path, plan: Plan) -> Plan:
+    """Write the plan where there is none, else make sure that it is the same; returns the one that holds.
+
+    Raises:
+        PlanDiffers: the folder's plan is another one; says how.
+        ChangedUnderneath: the weights or the examples are others than they were.
+        UnwritableRun: it cannot be written.
+
+    """
+    if not (folder / PLAN).exists():
+        document = {"format": _FORMAT, "plan": encoded(plan)}
+        write_bytes(folder / PLAN, (json.dumps(document, indent=1) + "\n").encode())
+        return plan
+    kept = read_plan(folder)
+    if found := differences(kept, plan):
+        raise PlanDiffers(path=str(folder), differences=found)
+    for what, source, before, now in (
+        ("model", plan.model.model, kept.model.fingerprint, plan.model.fingerprint),
+        ("data", plan.data.source, kept.data.fingerprint, plan.data.fingerprint),
+    ):
+        if before != now:
+            raise ChangedUnderneath(path=str(folder), what=what, source=source)
+    return kept
+
+
+def differences(kept: Plan, given: Plan) -> tuple[str, ...]:
+    """Return one clause for each field in which two plans differ, fingerprints and what they hash aside.
+
+    Where a fingerprint is the same, another path to the same model or data is no difference; where it is not,
+    what follows from the content (counts, candidates' paths) goes unsaid.
+    """
+    before, now = encoded(kept), encoded(given)
+    for plan in (before, now):
+        for name in _MAY_DIFFER:
+            plan.pop(name)
+        plan["candidates"] = {each["name"]: each for each in plan["candidates"]}
+    _leave_out_content(before, now, part="model", name="model", content=("total_parameters",))
+    content = ("train_examples", "tuning_examples", "test_examples", "train_tokens", "truncated_examples", "duplicates_removed")
+    _leave_out_content(before, now, part="data", name="source", content=content)
+    return tuple(_differences(before, now, ""))
+
+
+def _leave_out_content(before: Any, now: Any, *, part: str, name: str, content: tuple[str, ...]) -> None:
+    same = before[part]["fingerprint"] == now[part]["fingerprint"]
+    for plan in (before, now):
+        plan[part].pop("fingerprint")
+        for field in (name,) if same else content:
+            plan[part].pop(field)
+
+
+def _differences(before: Any, now: Any, where: str) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in {**before, **now}:
+            place = f"{where}.{name}" if where else name
+            if name not in now or name not in before:
+                yield f"{printable(place, limit=80)} is only {'there' if name in before else 'here'}"
+            else:
+                yield from _differences(before[name], now[name], place)
+    elif before != now:
+        shown = (printable(json.dumps(each), limit=60) for each in (before, now))
+        yield f"{printable(where, limit=80)} is {next(shown)} there and {next(shown)} here"
