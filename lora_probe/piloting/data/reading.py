@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.piloting.data.quiet import quiet_datasets
+from lora_probe.piloting.data.rows import Rows, class_names, without_media
 from lora_probe.piloting.data.sources import Format
 from lora_probe.piloting.errors import BadDataOption, UnreadableData
 
@@ -22,22 +22,9 @@ if TYPE_CHECKING:
 
     from lora_probe.piloting.data.sources import DataFile
 
-__all__ = ["TEXT_UNITS", "Rows", "read_files"]
+__all__ = ["TEXT_UNITS", "read_files"]
 
 TEXT_UNITS = ("line", "paragraph", "document")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rows:
-    """What was read: rows as dictionaries, each with its place, before anything is known of their columns."""
-
-    rows: tuple[Mapping[str, Any], ...]
-    places: tuple[str, ...]
-    """Where each row stands, as a person finds it: ``train.jsonl, line 3``."""
-    more: bool = False
-    """Whether there is more than was to be read."""
-    class_names: Mapping[str, tuple[str, ...]] | None = None
-    """Names of the classes of columns that carry them."""
 
 
 def read_files(files: Sequence[DataFile], *, limit: int, text_unit: str) -> Rows:
@@ -54,18 +41,23 @@ def read_files(files: Sequence[DataFile], *, limit: int, text_unit: str) -> Rows
         )
     rows: list[Mapping[str, Any]] = []
     places: list[str] = []
+    classes: dict[str, tuple[str, ...]] = {}
+    more = False
     with quiet_datasets(), tempfile.TemporaryDirectory(prefix="lora-probe-") as cache:
         for file in files:
-            for place, row in _read(file, text_unit, cache):
+            for place, row in _read(file, text_unit, cache, classes):
                 if len(rows) == limit:
-                    return Rows(rows=tuple(rows), places=tuple(places), more=True)
+                    more = True
+                    break
                 rows.append(row)
-                places.append(f"{file.path.name}, {place}")
-    return Rows(rows=tuple(rows), places=tuple(places))
+                places.append(f"{file.path}, {place}")
+    return Rows(rows=tuple(rows), places=tuple(places), more=more, class_names=classes)
 
 
-def _read(file: DataFile, text_unit: str, cache: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the rows of one file, each with its place in it."""
+def _read(
+    file: DataFile, text_unit: str, cache: str, classes: dict[str, tuple[str, ...]]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the rows of one file, each with its place in it; add to `classes` the names that it holds."""
     if file.format is Format.JSON_LINES:
         lines = _stream(file, cache, "text", encoding="utf-8-sig", sample_by="line")
         yield from _parsed((row["text"] for row in lines), str(file.path))
@@ -75,7 +67,10 @@ def _read(file: DataFile, text_unit: str, cache: str) -> Iterator[tuple[str, Map
         units = _stream(file, cache, "text", encoding="utf-8-sig", sample_by=text_unit)
         yield from ((f"{text_unit} {count}", row) for count, row in enumerate(units, 1))
     elif file.format is Format.PARQUET:
-        yield from ((f"row {count}", row) for count, row in enumerate(_stream(file, cache, "parquet"), 1))
+        yield from (
+            (f"row {count}", row)
+            for count, row in enumerate(_stream(file, cache, "parquet", classes=classes), 1)
+        )
     else:
         separator = "\t" if file.format is Format.TSV else ","
         cells = _stream(
@@ -84,15 +79,25 @@ def _read(file: DataFile, text_unit: str, cache: str) -> Iterator[tuple[str, Map
         yield from ((f"row {count}", row) for count, row in enumerate(cells, 1))
 
 
-def _stream(file: DataFile, cache: str, builder: str, **options: Any) -> Iterator[Mapping[str, Any]]:
+def _stream(
+    file: DataFile,
+    cache: str,
+    builder: str,
+    *,
+    classes: dict[str, tuple[str, ...]] | None = None,
+    **options: Any,
+) -> Iterator[Mapping[str, Any]]:
     from datasets import load_dataset
 
     if file.path.stat().st_size == 0:
         return  # some of the library's readers stumble over it; the caller sees that there are no rows
     try:
-        yield from load_dataset(
+        found = load_dataset(
             builder, data_files=[str(file.path)], split="train", streaming=True, cache_dir=cache, **options
         )
+        if classes is not None:
+            classes.update(class_names(found.features))
+        yield from without_media(found)
     except UnicodeDecodeError as error:
         problem = f"it is not UTF-8 text (byte 0x{error.object[error.start]:02x})"
         raise UnreadableData(where=str(file.path), problem=problem) from None

@@ -1,0 +1,98 @@
+"""Rows of a dataset id, from the hub or from its cache, through the `datasets` library."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from lora_probe.piloting.data.hub_errors import dataset_error
+from lora_probe.piloting.data.quiet import quiet_datasets
+from lora_probe.piloting.data.rows import Rows, class_names, without_media
+from lora_probe.piloting.errors import DatasetUnavailable
+from lora_probe.source.environment import offline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lora_probe.piloting.data.examples import DataOptions
+
+__all__ = ["read_dataset"]
+
+_LARGEST_DOWNLOAD = 2**30
+"""Bytes: larger datasets are streamed, so that a pilot's few rows cost no such download, nor a full disk."""
+_SLICE = re.compile(r"[\[+]")
+
+
+def read_dataset(dataset: str, options: DataOptions) -> Rows:
+    """Return the first `options.max_examples` rows of one split of a dataset id.
+
+    A dataset of ordinary size is kept in the cache of the `datasets` library, which serves it without a
+    network, too; a larger one is streamed. Scripts of a dataset are never run: the library has no means to.
+
+    Raises:
+        DatasetUnavailable: not there, gated, unreachable, or of another configuration or split.
+
+    """
+    with quiet_datasets():
+        try:
+            return _read(dataset, options)
+        except DatasetUnavailable:
+            raise
+        except Exception as error:  # the library lets errors of a dozen others through
+            raise dataset_error(error, dataset=dataset, options=options) from error
+
+
+def _read(dataset: str, options: DataOptions) -> Rows:
+    from datasets import load_dataset, load_dataset_builder
+
+    told: dict[str, Any] = {"name": options.name, "revision": options.revision, "token": options.token}
+    builder = load_dataset_builder(dataset, **told)
+    split = _split(dataset, options.split, builder)
+    streaming = _SLICE.search(split) is None and _bytes(builder, options) > _LARGEST_DOWNLOAD
+    found = without_media(load_dataset(dataset, split=split, streaming=streaming, **told))
+    rows: list[Mapping[str, Any]] = []
+    for row in found:
+        if len(rows) == options.max_examples:
+            break
+        rows.append(row)
+    more = len(rows) == options.max_examples and (streaming or len(found) > len(rows))
+    places = tuple(f"{dataset}, row {count}" for count in range(1, len(rows) + 1))
+    return Rows(rows=tuple(rows), places=places, more=more, class_names=class_names(found.features))
+
+
+def _split(dataset: str, asked: str | None, builder: Any) -> str:
+    """Return the split to read: the one asked for, ``train``, or the only one."""
+    there = list(builder.info.splits or builder.config.data_files or ())
+    if asked is not None:
+        if there and not {_SLICE.split(part)[0].strip() for part in asked.split("+")} <= set(there):
+            problem = f"it has no split {asked!r}"
+            raise DatasetUnavailable(
+                dataset=dataset, problem=problem, advice=f"its splits are {', '.join(there)}"
+            )
+        return asked
+    if "train" in there or not there:
+        return "train"
+    if len(there) == 1:
+        return str(there[0])
+    problem = "it has several splits and none is called train"
+    raise DatasetUnavailable(dataset=dataset, problem=problem, advice=f"name one of {', '.join(there)}")
+
+
+def _bytes(builder: Any, options: DataOptions) -> int:
+    """Return the size of the dataset's files on the hub; 0 without a network."""
+    if builder.info.download_size is not None:
+        return int(builder.info.download_size)
+    files = _paths(url for urls in (builder.config.data_files or {}).values() for url in urls)
+    if offline() or not files:
+        return 0
+    from huggingface_hub import HfApi
+
+    info = HfApi().dataset_info(
+        builder.repo_id, revision=builder.hash, files_metadata=True, token=options.token
+    )
+    return sum(file.size or 0 for file in info.siblings or () if file.rfilename in files)
+
+
+def _paths(urls: Iterable[str]) -> set[str]:
+    """Return the paths inside the repository of ``hf://datasets/OWNER/NAME@COMMIT/PATH``."""
+    return {url.partition("@")[2].partition("/")[2] for url in urls if url.startswith("hf://")}
