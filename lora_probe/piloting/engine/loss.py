@@ -1,4 +1,4 @@
-"""Negative log-likelihood of labelled tokens: one definition for training, evaluation and both engines."""
+"""Negative log-likelihood of labelled tokens: one definition for training, evaluation and both engines.
 
 The loss of a step is the sum over the labelled tokens of all its micro-batches divided by their number,
 whatever the micro-batches' own lengths; the loss of an item is a plain sum that comes with its number of
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
+from lora_probe.piloting.data.examples import IGNORED
 from lora_probe.piloting.records import Task
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from lora_probe.piloting.data.batches import Batch
 
 __all__ = ["IGNORED", "aligned_labels", "item_losses", "model_inputs", "token_losses"]
-
-IGNORED = -100
-"""The label of a position that is not trained."""
 
 
 def aligned_labels(labels: Tensor, task: Task) -> Tensor:
@@ -40,7 +38,25 @@ def aligned_labels(labels: Tensor, task: Task) -> Tensor:
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the nats of each of N predictions in float32: logits (N, V), targets (N,) -> (N,)."""
-    return functional.cross_entropy(logits.float(), targets, reduction="none")
+    losses: Tensor = _TokenLosses.apply(logits, targets)
+    return losses
+
+
+class _TokenLosses(torch.autograd.Function):
+    """Cross-entropy whose gradient takes the place of the probabilities: one array of (N, V) instead of three."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
+        log_probabilities = functional.log_softmax(logits, dim=-1, dtype=torch.float32)
+        ctx.log_probabilities, ctx.targets, ctx.dtype = log_probabilities, targets[:, None], logits.dtype
+        return -log_probabilities.gather(1, ctx.targets).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        outer = gradients[0][:, None]
+        gradient = ctx.log_probabilities.exp_().mul_(outer)
+        gradient.scatter_add_(1, ctx.targets, -outer)
+        return gradient.to(ctx.dtype), None
 
 
 def item_losses(logits: Tensor, labels: Tensor, task: Task) -> tuple[Tensor, Tensor]:
