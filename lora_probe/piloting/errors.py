@@ -65,7 +65,7 @@ class MissingColumn(LoraProbeError, LookupError):
     def __init__(self, *, needed: str, columns: Sequence[str], advice: str, near: Sequence[str] = ()) -> None:
         self.needed, self.columns, self.advice, self.near = needed, tuple(columns), advice, tuple(near)
         there = f"the columns are {', '.join(columns)}" if columns else "there are no columns"
-        super().__init__(f"the data has no {needed}: {there}{near_misses(near)}; {advice}")
+        super().__init__(f"the data has no column {needed}: {there}{near_misses(near)}; {advice}")
 
 
 class BadExample(LoraProbeError, ValueError):

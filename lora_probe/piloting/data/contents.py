@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.errors import LoraProbeError
 from lora_probe.piloting.data.layouts import Kind, Layout, choose_layout
 from lora_probe.piloting.errors import BadExample, NoUsableData
 from lora_probe.text import printable
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Content", "Contents", "read_contents"]
 
+_CHATML = {"from": "role", "value": "content"}
+_ANSWERS = frozenset({"label", "labels"})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Content:
@@ -26,6 +30,8 @@ class Content:
 
     key: str
     """SHA-256 of `cells`, independent of where the row stands and of how its columns are called."""
+    question: str
+    """The same of the cells without labels: examples of equal question share a part of the split."""
     cells: Mapping[str, Any]
     place: str
 
@@ -63,7 +69,9 @@ def read_contents(rows: Rows, *, task: Task, mapped: Mapping[str, str], source: 
             _same_layout(row, task=task, layout=layout, mapped=mapped, place=place)
             empty += 1
         else:
-            content = Content(key=_key(layout.kind, cells, place), cells=cells, place=place)
+            question = {meaning: cell for meaning, cell in cells.items() if meaning not in _ANSWERS}
+            key, asked = _key(layout.kind, cells, place), _key(layout.kind, question, place)
+            content = Content(key=key, question=asked, cells=cells, place=place)
             found.setdefault(content.key, content)
     if not found:
         raise NoUsableData(source=source, problem=f"all {empty} rows are empty")
@@ -78,13 +86,11 @@ def _cells(row: Mapping[str, Any], layout: Layout, place: str) -> dict[str, Any]
         cell = row.get(column)
         if cell is not None and meaning in _CHECKS:
             cell = _CHECKS[meaning](cell, column, place)
-        if cell is None or (
-            meaning not in _MAY_BE_EMPTY and (cell == [] or (isinstance(cell, str) and not cell.strip()))
-        ):
-            if meaning in layout.required:
-                return None
-        else:
+        may_be_empty = layout.kind is Kind.COMPLETION and meaning == "prompt"
+        if cell is not None and not _blank(cell, may_be_empty=may_be_empty):
             cells[meaning] = cell
+        elif meaning in layout.required:
+            return None
     if layout.kind is Kind.COMPLETION and isinstance(cells["prompt"], str) is not isinstance(
         cells["completion"], str
     ):
@@ -96,12 +102,15 @@ def _cells(row: Mapping[str, Any], layout: Layout, place: str) -> dict[str, Any]
     return cells
 
 
+def _blank(cell: Any, *, may_be_empty: bool) -> bool:
+    """Tell whether a cell says nothing; an empty text may be a prompt, as the beginning of everything."""
+    return cell == [] or (isinstance(cell, str) and not cell.strip() and not may_be_empty)
+
+
 def _same_layout(
     row: Mapping[str, Any], *, task: Task, layout: Layout, mapped: Mapping[str, str], place: str
 ) -> None:
     """Refuse a row without content that has it in the columns of another layout."""
-    from lora_probe.piloting.errors import LoraProbeError
-
     try:
         other = choose_layout(task, [column for column, cell in row.items() if cell is not None], mapped)
     except LoraProbeError:
@@ -133,11 +142,11 @@ def _messages(cell: Any, column: str, place: str) -> list[dict[str, Any]]:
     """Check a conversation; turns of `from` and `value` become `role` and `content`, as in TRL."""
     if not isinstance(cell, list):
         raise _bad(cell, column, place, "a list of messages")
-    messages = []
+    messages: list[dict[str, Any]] = []
     for message in cell:
         if not isinstance(message, dict):
             raise _bad(message, f"{column}[{len(messages)}]", place, "a message with a role and a content")
-        said = {_CHATML.get(name, name): value for name, value in message.items()}
+        said = {_CHATML.get(str(name), str(name)): value for name, value in message.items()}
         if not isinstance(said.get("role"), str):
             problem = f"{printable(column)}[{len(messages)}] is a message without a role"
             raise BadExample(where=place, problem=problem)
@@ -146,9 +155,6 @@ def _messages(cell: Any, column: str, place: str) -> list[dict[str, Any]]:
             raise _bad(content, f"{column}[{len(messages)}].content", place, "a text")
         messages.append(said)
     return messages
-
-
-_CHATML = {"from": "role", "value": "content"}
 
 
 def _label(cell: Any, column: str, place: str) -> str | int:
@@ -194,4 +200,3 @@ _CHECKS = {
     "tokens": _words,
     "labels": _labels,
 }
-_MAY_BE_EMPTY = frozenset({"label"})

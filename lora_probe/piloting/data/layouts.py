@@ -15,7 +15,7 @@ from lora_probe.piloting.errors import BadDataOption, MissingColumn
 from lora_probe.piloting.records import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
 __all__ = ["Kind", "Layout", "choose_layout"]
 
@@ -52,6 +52,7 @@ class _Pattern:
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+_MAP = "say which column is which, as in text=body"
 _CHAT = {"tools": ("tools",), "chat_template_kwargs": ("chat_template_kwargs",)}
 _TEXT = _Pattern(kind=Kind.TEXT, required={"text": ("text",)})
 _PATTERNS: Mapping[Task, tuple[_Pattern, ...]] = {
@@ -113,14 +114,14 @@ def choose_layout(task: Task, there: Collection[str], mapped: Mapping[str, str])
             problem = f"means nothing for {task}; known are {', '.join(meanings)}"
             raise BadDataOption(option="column", value=meaning, problem=problem)
         if column not in there:
-            raise _missing(f"column {column!r}", there, (column,), "give the name of one of them")
+            near = difflib.get_close_matches(column, there)
+            raise MissingColumn(needed=column, columns=sorted(there), advice="name one of these", near=near)
     for pattern in patterns:
         found = _fitting(pattern, there, mapped)
         if found is not None:
             return found
-    needed = " or ".join(" and ".join(repr(name) for name in each.required) for each in patterns)
-    names = [name for each in patterns for group in each.required.values() for name in group]
-    raise _missing(f"column {needed}", there, names, "map one, as in --column text=body")
+    needed = ", or ".join(" and ".join(each.required) for each in patterns)
+    raise MissingColumn(needed=f"{needed} (for {task})", columns=sorted(there), advice=_MAP)
 
 
 def _fitting(pattern: _Pattern, there: Collection[str], mapped: Mapping[str, str]) -> Layout | None:
@@ -134,8 +135,3 @@ def _fitting(pattern: _Pattern, there: Collection[str], mapped: Mapping[str, str
         elif meaning in pattern.required:
             return None
     return Layout(kind=pattern.kind, columns=columns, required=tuple(pattern.required))
-
-
-def _missing(needed: str, there: Collection[str], names: Sequence[str], advice: str) -> MissingColumn:
-    near = {close for name in names for close in difflib.get_close_matches(name, there, n=1, cutoff=0.75)}
-    return MissingColumn(needed=needed, columns=sorted(there), advice=advice, near=sorted(near))

@@ -8,6 +8,7 @@ words NA and null for no value.
 
 from __future__ import annotations
 
+import glob
 import json
 import tempfile
 from typing import TYPE_CHECKING, Any
@@ -72,11 +73,18 @@ def _read(
             for count, row in enumerate(_stream(file, cache, "parquet", classes=classes), 1)
         )
     else:
-        separator = "\t" if file.format is Format.TSV else ","
-        cells = _stream(
-            file, cache, "csv", sep=separator, dtype="str", keep_default_na=False, encoding="utf-8-sig"
-        )
-        yield from ((f"row {count}", row) for count, row in enumerate(cells, 1))
+        yield from ((f"row {count}", row) for count, row in enumerate(_cells(file, cache), 1))
+
+
+def _cells(file: DataFile, cache: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a table of text, each cell as the text that stands there."""
+    from datasets import Features, Value
+
+    told = {"sep": "\t" if file.format is Format.TSV else ",", "na_filter": False, "encoding": "utf-8-sig"}
+    first = next(_stream(file, cache, "csv", **told), None)
+    if first is not None:
+        texts = Features({column: Value("string") for column in first})
+        yield from _stream(file, cache, "csv", features=texts, **told)
 
 
 def _stream(
@@ -93,7 +101,12 @@ def _stream(
         return  # some of the library's readers stumble over it; the caller sees that there are no rows
     try:
         found = load_dataset(
-            builder, data_files=[str(file.path)], split="train", streaming=True, cache_dir=cache, **options
+            builder,
+            data_files=[glob.escape(str(file.path))],
+            split="train",
+            streaming=True,
+            cache_dir=cache,
+            **options,
         )
         if classes is not None:
             classes.update(class_names(found.features))

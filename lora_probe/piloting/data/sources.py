@@ -72,7 +72,7 @@ def find_sources(source: str | Sequence[str]) -> tuple[DataFile, ...] | str:
     files: list[DataFile] = []
     for name in names:
         path = Path(name)
-        if _is(path, Path.is_dir):
+        if name and _is(path, Path.is_dir):
             files += _inside(path)
         elif _is(path, Path.is_file):
             files.append(DataFile(path=path, format=_format(path)))
