@@ -10,6 +10,7 @@ from rich.text import Text
 
 from lora_probe.comparing.records import Change
 from lora_probe.report.numbers import exact
+from lora_probe.report.paths import DottedPath
 from lora_probe.report.wording import TIMES, counted, shown
 
 if TYPE_CHECKING:
@@ -94,9 +95,8 @@ def _sites(difference: Difference) -> Table:
     table.add_column("what", overflow="fold")
     for row in difference.sites:
         sign, style = _SIGNS[row.change]
-        table.add_row(
-            Text(sign, style=style), Text(counted(row.pattern)), Text(_change(row.first, row.second))
-        )
+        path = DottedPath(counted(row.pattern))
+        table.add_row(Text(sign, style=style), path, Text(_change(row.first, row.second)))
     return table
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lora_probe.report.numbers import exact, percent, short
+from lora_probe.report.paths import abridged, shared_start
 from lora_probe.report.wording import TIMES, shown
 
 if TYPE_CHECKING:
@@ -24,11 +25,15 @@ __all__ = ["wide_tables"]
 
 
 def wide_tables(summary: Summary) -> Iterator[Table]:
-    """Yield the table with ever fewer details, starting with every digit of every number."""
-    yield _table(summary, _columns(summary, exact))
-    columns = _columns(summary, short)
+    """Yield the table with ever fewer details, starting with every digit of every number.
+
+    In the last one a tower's line says how the paths of its layers begin, and theirs go on from there.
+    """
+    yield _table(summary, _columns(summary, exact, _whole_paths()))
+    columns = _columns(summary, short, _whole_paths())
     yield _table(summary, columns)
-    yield _table(summary, [column for column in columns if not column.detail])
+    yield _table(summary, _without_details(columns))
+    yield _table(summary, _without_details(_columns(summary, short, _short_paths(summary))))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +48,10 @@ class _Column:
     detail: bool = False
     """Whether a narrower terminal does without it."""
     style: str = ""
+
+
+def _without_details(columns: list[_Column]) -> list[_Column]:
+    return [column for column in columns if not column.detail]
 
 
 def _table(summary: Summary, columns: list[_Column]) -> Table:
@@ -69,7 +78,7 @@ def _table(summary: Summary, columns: list[_Column]) -> Table:
     return table
 
 
-def _columns(summary: Summary, number: Callable[[int], str]) -> list[_Column]:
+def _columns(summary: Summary, number: Callable[[int], str], where: _Column) -> list[_Column]:
     whole, shape = summary.total_parameters, _shapes(summary)
     several = len(summary.towers) > 1
     sums = (summary.total.parameters, summary.uncovered_parameters, whole)
@@ -85,7 +94,7 @@ def _columns(summary: Summary, number: Callable[[int], str]) -> list[_Column]:
             footer="sites\nother weights\nmodel",
             justify="left",
         ),
-        _Column(title="where", row=_where, justify="left"),
+        where,
         _Column(
             title="kind",
             row=lambda row: row.kind.value.replace("_", " "),
@@ -123,11 +132,36 @@ def _columns(summary: Summary, number: Callable[[int], str]) -> list[_Column]:
     ]
 
 
-def _where(row: Row) -> RenderableType:
-    above, dot, name = shown(str(row.pattern)).rpartition(".")
-    path = Text.assemble((above + dot, "dim"), name)
-    tied = [Text(f"tied to {shown(str(pattern))}", style="dim") for pattern in row.tied_to]
-    return Group(path, *tied) if tied else path
+def _whole_paths() -> _Column:
+    def where(row: Row) -> RenderableType:
+        tied = [Text(f"tied to {shown(str(pattern))}", style="dim") for pattern in row.tied_to]
+        path = _path(shown(str(row.pattern)))
+        return Group(path, *tied) if tied else path
+
+    return _Column(title="where", row=where, justify="left")
+
+
+def _short_paths(summary: Summary) -> _Column:
+    starts = {
+        tower: shared_start(row.pattern for row in summary.rows if row.tower == tower)
+        for tower in summary.towers
+    }
+
+    def where(row: Row) -> Text:
+        path, start = abridged(row.pattern), shown(starts[row.tower])
+        return _path(f"…{path.removeprefix(start)}" if start and path.startswith(start) else path)
+
+    return _Column(
+        title="where",
+        row=where,
+        tower=lambda tower, _total: Text(f"{shown(starts[tower])}…", "dim") if starts[tower] else "",
+        justify="left",
+    )
+
+
+def _path(text: str) -> Text:
+    above, dot, name = text.rpartition(".")
+    return Text.assemble((above + dot, "dim"), name)
 
 
 def _shapes(summary: Summary) -> Callable[[Row], Text]:
