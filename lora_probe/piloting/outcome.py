@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+from lora_probe.piloting.encoding import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -285,7 +287,7 @@ class Analysis:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the analysis as JSON types; nothing is rounded."""
-        document: dict[str, Any] = _encode(self)
+        document: dict[str, Any] = encoded(self)
         document["work"]["ratio"] = self.work.ratio
         return document
 
@@ -302,23 +304,10 @@ class Analysis:
         return _frame(Comparison, self.comparisons)
 
 
-def _encode(value: Any) -> Any:
-    """Return `value`, and what it holds, as JSON types."""
-    if isinstance(value, Enum):
-        return value.value
-    if is_dataclass(value):
-        return {item.name: _encode(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [_encode(each) for each in value]
-    if hasattr(value, "items"):
-        return {key: _encode(each) for key, each in value.items()}
-    return value
-
-
 def _frame(record: type, values: tuple[Any, ...]) -> pd.DataFrame:
     import pandas as pd
 
     columns = [item.name for item in fields(record)]
     return pd.DataFrame(
-        [[_encode(getattr(each, name)) for name in columns] for each in values], columns=columns
+        [[encoded(getattr(each, name)) for name in columns] for each in values], columns=columns
     )
