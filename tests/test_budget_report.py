@@ -204,6 +204,31 @@ def test_heat_is_of_the_row_with_most_weights(found: Budget) -> None:
     assert info.rank == 4
 
 
+@pytest.mark.parametrize(("numbers", "expected"), [((1, 3, 6), (1, 2, 3, 4, 5, 6)), ((0, 10**8), (0, 10**8))])
+def test_layers_that_a_set_leaves_alone_are_seen_between_the_others(
+    numbers: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    """A hybrid's picture has gaps where other layers lie; no model makes it endless by its numbering."""
+    graph = make_graph([make_site(f"layers.{layer}.up", 8, 8) for layer in numbers])
+    info = layer_heat(budget(graph, "mlp", 2, by="role-layer"))
+    assert info is not None
+    assert info.layers == expected
+    (role,) = info.roles
+    assert dict(zip(info.layers, role.layers, strict=True)) == {
+        layer: 32 * (layer in numbers) for layer in expected
+    }
+
+
+def test_what_lies_outside_of_layers_is_told_beside_the_picture() -> None:
+    """The sum that no cell holds is said where there is one, and only there."""
+    graph = make_graph(
+        [make_site("layers.0.up", 8, 8), make_site("layers.1.up", 8, 8), make_site("up", 8, 8)]
+    )
+    inside, both = budget(graph, ["mlp@0,1", "mlp"], 2, by="role-layer").rows
+    pages = [budget_page(budget(graph, row.targets, 2, by="role-layer")) for row in (inside, both)]
+    assert ["32 outside of layers" in page for page in pages] == [False, True]
+
+
 def test_heat_needs_roles_and_layers() -> None:
     """A budget that was not split cannot be drawn by layer, and says so."""
     with pytest.raises(UnknownChoice, match="role-layer"):

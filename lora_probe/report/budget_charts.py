@@ -96,6 +96,8 @@ class HeatStrips:
     total: int
     highest: int
     """What the darkest cell stands for."""
+    outside: int
+    """Elements outside of layers, which are in no cell."""
 
 
 class _Axis:
@@ -171,6 +173,7 @@ def heat_strips(info: LayerHeat) -> HeatStrips:
         ),
         total=sum(role.total for role in info.roles),
         highest=highest,
+        outside=sum(role.total - sum(role.layers) for role in info.roles),
     )
 
 

@@ -10,7 +10,7 @@ from lora_probe.budgeting.records import By
 from lora_probe.errors import UnknownChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from lora_probe.budgeting.records import Budget, Part, Row
 
@@ -18,6 +18,10 @@ __all__ = ["Curve", "LayerHeat", "RankCurves", "RoleHeat", "layer_heat", "rank_c
 
 _HIGHEST_SHOWN = 256
 """Rank to which curves reach, unless a row has a higher one."""
+
+
+_MOST_LAYERS = 1000
+"""Layers of the deepest model that is taken for real."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +63,7 @@ class LayerHeat:
     targets: str
     rank: int
     layers: tuple[int, ...]
+    """Every layer from the first to the last that the row adapts, with those between that it leaves alone."""
     roles: tuple[RoleHeat, ...]
     """In the order of the model; together they are all that the row trains."""
 
@@ -104,7 +109,7 @@ def layer_heat(budget: Budget, row: Row | None = None) -> LayerHeat | None:
     if row is None:
         return None
     parts = [part for part in budget.parts if (part.targets, part.rank) == (row.targets, row.rank)]
-    layers = sorted({part.layer for part in parts if part.layer is not None})
+    layers = _layers({part.layer for part in parts if part.layer is not None})
     roles = dict.fromkeys(part.role or "" for part in parts)
     return LayerHeat(
         targets=row.targets,
@@ -112,6 +117,12 @@ def layer_heat(budget: Budget, row: Row | None = None) -> LayerHeat | None:
         layers=tuple(layers),
         roles=tuple(_role_heat(role, parts, layers) for role in roles),
     )
+
+
+def _layers(adapted: Collection[int]) -> Sequence[int]:
+    """Return every layer from the first to the last of `adapted`; of a wildly numbered model only these."""
+    every = range(min(adapted), max(adapted) + 1) if adapted else range(0)
+    return every if len(every) <= _MOST_LAYERS else sorted(adapted)
 
 
 def _role_heat(role: str, parts: Sequence[Part], layers: Sequence[int]) -> RoleHeat:
