@@ -94,6 +94,8 @@ class Candidate:
     """Full names of the bare parameters that are adapted (3-D experts), in the order of the model."""
     trainable_parameters: int = 0
     """Elements that are trained, as PEFT counts them."""
+    left_over: int | None = None
+    """Elements of the common budget that the rank leaves; None where none is shared."""
     lora: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the equal `LoraConfig` (r, lora_alpha, target_modules, …) as JSON types."""
 
@@ -157,8 +159,8 @@ class Protocol:
     """How often a grid grows by its own ratio where the optimum sits on its edge."""
     full_learning_rate: float = 2e-5
     """Centre of the grid of full fine-tuning."""
-    rungs: tuple[float, ...] = (0.34,)
-    """Shares of the steps after which arms are dropped; empty for no halving."""
+    rungs: tuple[float, ...] = (0.1, 0.3)
+    """Shares of the steps after which arms and learning rates are dropped; empty for no halving."""
     keep: float = 0.5
     """Share of the candidates that a rung keeps at least."""
     noise_band: float = 2.0
