@@ -1,0 +1,129 @@
+"""One pass of a stack through the model: the loss of every labelled token of every trial."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from lora_probe.piloting.engine.head import LabelledHead
+from lora_probe.piloting.engine.loss import token_losses
+from lora_probe.piloting.engine.patches import Patches
+from lora_probe.piloting.engine.prefix import SharedPrefix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from lora_probe.piloting.engine.sequences import Rows
+    from lora_probe.piloting.engine.stack import Stack
+
+__all__ = ["StackedPass"]
+
+_TOLERANCE = 1e-3
+"""Largest relative difference that sharing may make to a loss: rounding, not another function (bf16 likewise)."""
+
+
+class StackedPass:
+    """The model with its stack, its head on labelled positions and, where there is one, its shared prefix."""
+
+    def __init__(
+        self, model: nn.Module, stack: Stack, *, labelled_only: bool, recomputed: Sequence[nn.Module] = ()
+    ) -> None:
+        """Take `model` as `stack` has changed it; the layers `recomputed` keep no activations."""
+        self._model, self._stack = model, stack
+        self._patches = Patches()
+        for layer in recomputed:
+            self._patches.replace(layer, _recomputing)
+        self._head = LabelledHead(model)
+        self._head.enabled = labelled_only
+        self._prefix: SharedPrefix | None = None
+
+    def close(self) -> None:
+        """Give the model back as it was."""
+        if self._prefix is not None:
+            self._prefix.close()
+        self._patches.undo()
+        self._stack.close()
+        self._head.close()
+
+    def token_losses(self, rows: Rows) -> Tensor:
+        """Return the nats of each labelled token of each trial: (trials, N), float32."""
+        return self._losses(rows, self._stack.trials)
+
+    def base_losses(self, rows: Rows) -> Tensor:
+        """Return those of the model without any update: (1, N)."""
+        with self._without_updates():
+            return self._losses(rows, 1)
+
+    def share(
+        self, modules: Mapping[str, nn.Module], layers: Sequence[str], lists: Mapping[str, str]
+    ) -> None:
+        """Compute `layers`, which nothing adapted comes before, once for all trials from now on."""
+        self._prefix = SharedPrefix(modules, layers, lists)
+
+    def sharing_holds(self, rows: Rows) -> bool:
+        """Tell whether two copies of a batch have the same losses with the shared prefix as without.
+
+        They have not where a model carries more from layer to layer than what its layers return.
+        """
+        with torch.no_grad(), self._without_updates():
+            expected = self._losses(rows, 1)
+            try:
+                shared = self._losses(rows, 2)
+            except RuntimeError:  # a model that writes into what its layers return
+                return False
+        bound = _TOLERANCE * (1 + expected.abs().max())
+        return bool((shared - expected).abs().max() <= bound)
+
+    def stop_sharing(self) -> None:
+        """Compute every layer for every trial again."""
+        if self._prefix is not None:
+            self._prefix.close()
+            self._prefix = None
+
+    @contextmanager
+    def _without_updates(self) -> Iterator[None]:
+        before, self._stack.active = self._stack.active, False
+        try:
+            yield
+        finally:
+            self._stack.active = before
+
+    def _losses(self, rows: Rows, trials: int) -> Tensor:
+        inputs, labelled = rows.stacked(trials)
+        with self._replayed(rows, trials):
+            logits = self._head.logits(inputs, labelled, rows.targets.numel() * trials)
+        targets = rows.targets.flatten()[rows.labelled].repeat(trials)
+        losses = token_losses(logits, targets.to(logits.device)).view(trials, -1)
+        return losses.to(rows.targets.device)
+
+    @contextmanager
+    def _replayed(self, rows: Rows, trials: int) -> Iterator[None]:
+        if self._prefix is None or trials == 1:
+            yield
+            return
+        with self._without_updates():
+            self._prefix.record(self._model, rows.inputs, rows=rows.rows, trials=trials)
+        try:
+            self._prefix.replay(on=True)
+            yield
+        finally:
+            self._prefix.replay(on=False)
+
+
+def _recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a layer that computes its activations again when the backward pass asks for them.
+
+    Done here rather than by the model's own switch, which only works in training mode, with dropout.
+    """
+
+    def layer(*arguments: Any, **named: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*arguments, **named)
+        return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False, **named)
+
+    return layer

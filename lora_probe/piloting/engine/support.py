@@ -1,0 +1,99 @@
+"""What can be trained in a stack, and why something cannot: one sentence for each reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lora_probe.piloting.engine.stack import is_transposed
+from lora_probe.piloting.records import Arm, Candidate, Task, Training
+from lora_probe.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lora_probe.piloting.engine.observation import Observation
+
+__all__ = ["misplaced_rows", "unstackable"]
+
+_PLAIN = {
+    "r", "lora_alpha", "target_modules", "target_parameters", "lora_dropout", "use_rslora", "use_dora", "bias",
+    "modules_to_save", "peft_type", "task_type", "inference_mode", "base_model_name_or_path", "fan_in_fan_out",
+    "layers_to_transform", "layers_pattern", "exclude_modules", "init_lora_weights",
+}  # fmt: skip
+"""Arguments of a `LoraConfig` that stacking knows: those that choose modules have done so when paths are exact."""
+_TOLERANCE = 1e-2
+"""Relative: far above what another shape of a product rounds, far below what another token's row differs by."""
+
+
+def unstackable(
+    candidate: Candidate, training: Training, task: Task, modules: Mapping[str, nn.Module]
+) -> str | None:
+    """Return why a candidate cannot share a pass with others, or None."""
+    if candidate.arm is Arm.BASE:
+        return None
+    if candidate.arm is Arm.FULL:
+        return f"{printable(candidate.name)} trains every weight, of which a stack has only one copy"
+    if task in (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION):
+        return f"{task} trains a new head, of which a stack has only one copy"
+    return _by_config(candidate, training) or _by_modules(candidate, modules)
+
+
+def misplaced_rows(
+    stacked: Observation, one: Observation, other: Observation, paths: tuple[str, ...]
+) -> str | None:
+    """Return why a stack cannot be told apart at a module, or None.
+
+    `stacked` saw the batches of `one` and `other` one after the other: at every module the first half of its
+    rows must be those of `one`, the second half those of `other`.
+    """
+    for path in paths:
+        for together, *apart in zip(stacked.inputs[path], one.inputs[path], other.inputs[path], strict=False):
+            rows = [each.reshape(-1, each.shape[-1]).float() for each in apart]
+            flat = together.reshape(-1, together.shape[-1]).float()
+            if len(flat) != sum(map(len, rows)):
+                return (
+                    f"{printable(path)} is not given one row for each token of each trial, "
+                    "so its input cannot be divided between trials"
+                )
+            expected = torch.cat(rows)
+            if (flat - expected).abs().max() > _TOLERANCE * (expected.abs().max() + _TOLERANCE):
+                return f"{printable(path)} is given the trials' rows in an order of its own"
+    return None
+
+
+def _by_config(candidate: Candidate, training: Training) -> str | None:
+    name, lora = printable(candidate.name), candidate.lora
+    if candidate.parameters or lora.get("target_parameters"):
+        return f"{name} adapts bare parameters (experts), which only PEFT knows how to wrap"
+    if training.use_dora or lora.get("use_dora"):
+        return f"{name} uses DoRA, whose magnitudes need the norm of every merged weight"
+    if lora.get("modules_to_save"):
+        return f"{name} saves whole modules, of which a stack has only one copy"
+    if lora.get("bias", "none") != "none":
+        return f"{name} trains biases, of which a stack has only one copy"
+    if lora.get("init_lora_weights", True) is not True:
+        return f"{name} starts from {lora['init_lora_weights']!r} instead of PEFT's default"
+    other = sorted(key for key, value in lora.items() if key not in _PLAIN and value)
+    if other:
+        return f"{name} uses {', '.join(map(printable, other))}, which only PEFT implements"
+    return None
+
+
+def _by_modules(candidate: Candidate, modules: Mapping[str, nn.Module]) -> str | None:
+    for path in candidate.paths:
+        module = modules.get(path)
+        where = printable(path)
+        if module is None:
+            return f"{where} is no module of the model, so only PEFT can say what it means"
+        weight: Any = getattr(module, "weight", None)
+        kind = type(module)
+        plain = kind.forward is nn.Linear.forward or is_transposed(module)
+        if isinstance(weight, torch.Tensor) and (plain or isinstance(module, nn.Linear)):
+            if not weight.is_floating_point() or weight.element_size() == 1:
+                return f"{where} holds quantized weights ({kind.__name__}, {weight.dtype})"
+        if not plain or not isinstance(weight, torch.Tensor):
+            return f"{where} is a {kind.__name__}, not a plain linear layer"
+    return None
