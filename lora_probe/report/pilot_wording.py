@@ -1,0 +1,192 @@
+"""What every report of a pilot says in words, and what is to be done with its winner."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+from lora_probe.piloting.records import Arm, Failure, Task
+from lora_probe.report.numbers import exact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_probe.piloting.outcome import Analysis, LeaderboardRow
+    from lora_probe.piloting.records import Candidate, Failed, Plan
+
+__all__ = [
+    "TITLES",
+    "adapter_config",
+    "arm_cells",
+    "duration",
+    "export_command",
+    "failure_text",
+    "how",
+    "loss_text",
+    "pilot_facts",
+    "rate_text",
+    "recommended",
+    "signed",
+    "warnings",
+]
+
+TITLES = ("test loss", "to the best", "parameters", "r", "learning rate")
+"""Of the figures of an arm; losses are nats per token."""
+_FAILED = {
+    Failure.DIVERGED: "diverged",
+    Failure.OUT_OF_MEMORY: "did not fit into memory",
+    Failure.CRASHED: "crashed",
+}
+_MINUTE, _HOUR = 60, 3600
+_TASK_TYPES = {
+    Task.CAUSAL_LM: "CAUSAL_LM",
+    Task.SEQ2SEQ: "SEQ_2_SEQ_LM",
+    Task.MASKED_LM: None,
+    Task.SEQUENCE_CLASSIFICATION: "SEQ_CLS",
+    Task.TOKEN_CLASSIFICATION: "TOKEN_CLS",
+}
+"""As PEFT calls them; it has no name for masked language modelling."""
+
+
+def pilot_facts(plan: Plan) -> list[str]:
+    """Return what was compared on what, from the most to the least telling."""
+    quantized = f", {plan.model.quantization}" if plan.model.quantization else ""
+    known = [
+        plan.model.architecture,
+        f"{exact(plan.model.total_parameters)} parameters",
+        f"{plan.model.dtype}{quantized} on {plan.device}",
+        f"data: {plan.data.source} ({plan.data.task}, {_count(plan.data.train_examples, 'example')})",
+        _count(plan.training.steps, "step"),
+    ]
+    return [fact for fact in known if fact]
+
+
+def warnings(analysis: Analysis) -> list[str]:
+    """Return what a reader should know before believing the verdict: its caveats, then the rest."""
+    said = [*analysis.verdict.caveats, *(note.message for note in analysis.warnings)]
+    return list(dict.fromkeys(said))
+
+
+def recommended(analysis: Analysis) -> Candidate | None:
+    """Return the candidate to use, None where the pilot recommends none."""
+    name = analysis.verdict.recommended
+    return next((each for each in analysis.plan.candidates if each.name == name), None)
+
+
+def adapter_config(candidate: Candidate, plan: Plan) -> str:
+    """Return the `adapter_config.json` with which PEFT adapts what the candidate adapted."""
+    document = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": plan.model.model,
+        "revision": plan.model.revision,
+        "task_type": _TASK_TYPES[plan.data.task],
+        "inference_mode": False,
+        **candidate.lora,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def export_command(candidate: Candidate, plan: Plan, *, trainer: str = "axolotl") -> str:
+    """Return the command line that writes the candidate for another trainer, quoted for a shell."""
+    words = ["lora-probe", "export", plan.model.model, "--targets", candidate.targets, "--to", trainer]
+    words += ["-r", str(candidate.rank), "--alpha", f"{candidate.alpha:g}"]
+    if plan.training.dropout:
+        words += ["--dropout", f"{plan.training.dropout:g}"]
+    words += ["--rslora"] if plan.training.use_rslora else []
+    words += ["--dora"] if plan.training.use_dora else []
+    return shlex.join(words)
+
+
+def arm_cells(row: LeaderboardRow, analysis: Analysis) -> tuple[str, ...]:
+    """Return one arm for a table: its place, its name, a figure for each of `TITLES`, and its status."""
+    chosen = row.candidate == analysis.verdict.recommended
+    return (
+        "" if row.place is None else str(row.place),
+        row.candidate,
+        loss_text(row.test_loss),
+        signed(row.difference),
+        exact(row.trainable_parameters),
+        str(row.rank) if row.arm is Arm.LORA else "",
+        rate_text(row),
+        "recommended" if chosen else str(row.status),
+    )
+
+
+def failure_text(failed: Failed) -> str:
+    """Return which trial failed, when, how and why."""
+    trial = failed.trial
+    return (
+        f"{trial.candidate} at {trial.learning_rate:.3g} with seed {trial.seed} {_FAILED[failed.failure]} "
+        f"after step {exact(failed.step)}: {failed.reason}"
+    )
+
+
+def rate_text(row: LeaderboardRow) -> str:
+    """Return the chosen learning rate, with a question mark where a better one may lie beyond the grid."""
+    if row.learning_rate is None:
+        return ""
+    return f"{row.learning_rate:.3g}{'?' if row.learning_rate_resolved is False else ''}"
+
+
+def loss_text(loss: float | None) -> str:
+    """Return nats per token to the fourth decimal, where two runs of one arm begin to differ."""
+    return "" if loss is None else f"{loss:.4f}"
+
+
+def signed(difference: float | None) -> str:
+    """Return a difference in nats per token with its sign; none for exactly nothing."""
+    if difference is None:
+        return ""
+    return f"{difference:+.4f}" if difference else "0"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: ``47 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    whole = max(0, round(seconds))
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
+
+
+def how(analysis: Analysis) -> list[str]:
+    """Return how the pilot was done, a sentence each: what a reader needs in order to doubt or repeat it."""
+    return [" ".join(sentence.split()) for sentence in _how(analysis)]
+
+
+def _how(analysis: Analysis) -> Iterator[str]:
+    plan, protocol, training = analysis.plan, analysis.plan.protocol, analysis.plan.training
+    if protocol.equal == "rank":
+        yield "Every set got the same rank."
+    else:
+        yield "Every set got the rank at which it trains as many parameters as the others, as far as ranks allow."
+    steps = _count(training.steps, "batch", "batches")
+    rows = _count(training.batch_size * training.accumulation, "row")
+    yield f"""All arms saw the same {steps} of {rows} of up to {_count(training.max_length, "token")}, in the same
+        order, with the same initial adapters for each seed."""
+    grid = ", ".join(f"{protocol.learning_rate * factor:.3g}" for factor in protocol.grid)
+    yield f"""Each set's learning rate was chosen from {grid}, and beyond where the best was at the edge, on
+        {_count(plan.data.tuning_examples, "example")} that the verdict does not use."""
+    if protocol.rungs:
+        rungs = " and ".join(f"{rung:.0%}" for rung in protocol.rungs)
+        yield f"""After {rungs} of the steps the weaker sets were dropped, but none within
+            {protocol.noise_band:g} standard errors of a set that was kept."""
+    yield f"""The verdict compares losses on {_count(plan.data.test_examples, "example")} that nothing else has
+        seen, item by item, with {_count(len(protocol.seeds), "seed")}: {protocol.confidence:.0%} intervals from
+        {exact(protocol.resamples)} bootstrap resamples of seeds and items, Holm-corrected. Differences up to
+        {protocol.margin:g} nats per token do not matter; that was fixed beforehand."""
+    noise = analysis.rerun_noise
+    if noise is not None:
+        apart = "both agree to the bit" if noise.identical else f"they differ by {noise.difference:.2g} nats"
+        yield f"{noise.trial.candidate} was run twice with equal seed: {apart}."
+    work = analysis.work
+    if work.ratio is not None:
+        yield f"""{exact(work.trial_steps)} steps were trained in {duration(work.seconds)}; every set at every
+            learning rate with every seed would have taken {exact(work.naive_trial_steps)}, {work.ratio:.1f} times
+            as many."""
+
+
+def _count(count: int, one: str, several: str = "") -> str:
+    return f"{exact(count)} {one if count == 1 else several or one + 's'}"
