@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lora_probe.piloting.data.batches import Batch, batches, evaluation_batches
 from lora_probe.piloting.data.examples import DataOptions, Example, Masking, PilotData, TrainOn
+from lora_probe.piloting.data.loading import load_data
 
 __all__ = [
     "Batch",
@@ -18,4 +19,5 @@ __all__ = [
     "TrainOn",
     "batches",
     "evaluation_batches",
+    "load_data",
 ]

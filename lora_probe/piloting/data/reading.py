@@ -80,7 +80,11 @@ def _cells(file: DataFile, cache: str) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of a table of text, each cell as the text that stands there."""
     from datasets import Features, Value
 
-    told = {"sep": "\t" if file.format is Format.TSV else ",", "na_filter": False, "encoding": "utf-8-sig"}
+    told: dict[str, Any] = {
+        "sep": "\t" if file.format is Format.TSV else ",",
+        "na_filter": False,
+        "encoding": "utf-8-sig",
+    }
     first = next(_stream(file, cache, "csv", **told), None)
     if first is not None:
         texts = Features({column: Value("string") for column in first})
