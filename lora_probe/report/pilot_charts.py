@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lora_probe.report.numbers import exact, short
 from lora_probe.report.pilot_axes import Axis, Tick, linear_axis, log_axis
+from lora_probe.report.pilot_wording import interval, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ def forest_chart(info: Forest, colors: Mapping[str, str]) -> ForestChart:
                 candidate=row.candidate,
                 color=colors[row.candidate],
                 relation=str(row.relation),
-                figures=f"{row.difference:+.4f} [{row.family_low:+.4f}, {row.family_high:+.4f}]",
+                figures=f"{signed(row.difference)} {interval(row)}",
                 at=axis(row.difference),
                 low=axis(row.low),
                 width=round(axis(row.high) - axis(row.low), 2),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from lora_probe.piloting.outcome import Analysis, LeaderboardRow
     from lora_probe.piloting.records import Candidate, Failed, Plan
+    from lora_probe.report.pilot_figures import ForestRow
 
 __all__ = [
     "TITLES",
@@ -23,6 +24,7 @@ __all__ = [
     "export_command",
     "failure_text",
     "how",
+    "interval",
     "loss_text",
     "pilot_facts",
     "rate_text",
@@ -141,6 +143,11 @@ def signed(difference: float | None) -> str:
     return f"{difference:+.4f}" if difference else "0"
 
 
+def interval(row: ForestRow) -> str:
+    """Return the interval that holds for all comparisons at once."""
+    return f"[{row.family_low:+.4f}, {row.family_high:+.4f}]"
+
+
 def duration(seconds: float) -> str:
     """Return a time as people say it: ``47 s``, ``3 min 05 s``, ``2 h 10 min``."""
     whole = max(0, round(seconds))
@@ -161,11 +168,11 @@ def _how(analysis: Analysis) -> Iterator[str]:
     if protocol.equal == "rank":
         yield "Every set got the same rank."
     else:
-        yield "Every set got the rank at which it trains as many parameters as the others, as far as ranks allow."
+        yield "Every set got the rank at which it trains as many parameters as the others, or just below."
     steps = _count(training.steps, "batch", "batches")
     rows = _count(training.batch_size * training.accumulation, "row")
-    yield f"""All arms saw the same {steps} of {rows} of up to {_count(training.max_length, "token")}, in the same
-        order, with the same initial adapters for each seed."""
+    yield f"""All arms saw the same {steps} of {rows} of up to {_count(training.max_length, "token")}, in the
+        same order, with the same initial adapters for each seed."""
     grid = ", ".join(f"{protocol.learning_rate * factor:.3g}" for factor in protocol.grid)
     yield f"""Each set's learning rate was chosen from {grid}, and beyond where the best was at the edge, on
         {_count(plan.data.tuning_examples, "example")} that the verdict does not use."""
@@ -173,10 +180,10 @@ def _how(analysis: Analysis) -> Iterator[str]:
         rungs = " and ".join(f"{rung:.0%}" for rung in protocol.rungs)
         yield f"""After {rungs} of the steps the weaker sets were dropped, but none within
             {protocol.noise_band:g} standard errors of a set that was kept."""
-    yield f"""The verdict compares losses on {_count(plan.data.test_examples, "example")} that nothing else has
-        seen, item by item, with {_count(len(protocol.seeds), "seed")}: {protocol.confidence:.0%} intervals from
-        {exact(protocol.resamples)} bootstrap resamples of seeds and items, Holm-corrected. Differences up to
-        {protocol.margin:g} nats per token do not matter; that was fixed beforehand."""
+    yield f"""The verdict compares losses on {_count(plan.data.test_examples, "example")} that nothing else
+        has seen, item by item, with {_count(len(protocol.seeds), "seed")}: {protocol.confidence:.0%}
+        intervals from {exact(protocol.resamples)} bootstrap resamples of seeds and items, Holm-corrected."""
+    yield f"""Differences up to {protocol.margin:g} nats per token do not matter: that was fixed beforehand."""
     noise = analysis.rerun_noise
     if noise is not None:
         apart = "both agree to the bit" if noise.identical else f"they differ by {noise.difference:.2g} nats"
@@ -184,8 +191,8 @@ def _how(analysis: Analysis) -> Iterator[str]:
     work = analysis.work
     if work.ratio is not None:
         yield f"""{exact(work.trial_steps)} steps were trained in {duration(work.seconds)}; every set at every
-            learning rate with every seed would have taken {exact(work.naive_trial_steps)}, {work.ratio:.1f} times
-            as many."""
+            learning rate with every seed would have taken {exact(work.naive_trial_steps)},
+            {work.ratio:.1f} times as many."""
 
 
 def _count(count: int, one: str, several: str = "") -> str:
