@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lora_probe.text import printable
+from lora_probe.text import columns, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["LoraProbeError"]
+
+_SHOWN = 100
+"""Characters of a name, and of a text on either side of a fault, that a message shows."""
 
 
 class LoraProbeError(Exception):
@@ -26,7 +29,8 @@ class LoraProbeError(Exception):
 
 def near_misses(near: Sequence[str]) -> str:
     """Return the clause that names close matches, empty when there are none."""
-    return f"; close names: {', '.join(near)}" if near else ""
+    shown = (printable(name, limit=_SHOWN) for name in near)
+    return f"; close names: {', '.join(shown)}" if near else ""
 
 
 class GraphFormatError(LoraProbeError, ValueError):
@@ -219,8 +223,11 @@ class UnknownChoice(LoraProbeError, ValueError):
 
 
 def pointed_at(text: str, position: int) -> str:
-    """Return two lines: `text`, and a caret under the character at `position`."""
-    return f"\n  {printable(text)}\n  {' ' * len(printable(text[:position]))}^"
+    """Return two lines: what of `text` is around `position`, and a caret under the character there."""
+    start, end = max(position - _SHOWN, 0), position + _SHOWN
+    before = f"{'…' if start else ''}{printable(text[start:position])}"
+    after = f"{printable(text[position:end])}{'…' if end < len(text) else ''}"
+    return f"\n  {before}{after}\n  {' ' * columns(before)}^"
 
 
 class TargetSyntaxError(LoraProbeError, ValueError):
@@ -241,7 +248,7 @@ class UnmatchedTarget(LoraProbeError, LookupError):
     ) -> None:
         self.target, self.problem, self.text, self.position = target, problem, text, position
         self.near = tuple(near)
-        super().__init__(f"target {target} {problem}{near_misses(near)}")
+        super().__init__(f"target {printable(target, limit=_SHOWN)} {problem}{near_misses(near)}")
         if text:
             self.args = (self.args[0] + pointed_at(text, position),)
 
@@ -262,3 +269,15 @@ class NotExportable(LoraProbeError, ValueError):
         self.trainer, self.reason, self.paths = trainer, reason, tuple(paths)
         shown = ", ".join((*self.paths[:3], "…")[: len(self.paths)])
         super().__init__(f"{trainer} cannot say this: {reason}{f' ({shown})' if shown else ''}")
+
+
+class SlowExpression(LoraProbeError, TimeoutError):
+    """A regular expression backtracks without end, so that PEFT would hang on it."""
+
+    def __init__(self, *, expressions: Sequence[str], seconds: float) -> None:
+        self.expressions, self.seconds = tuple(expressions), seconds
+        shown = " or ".join(printable(each, limit=_SHOWN) for each in self.expressions[:3])
+        super().__init__(
+            f"matching {shown} takes more than {seconds:g} s, on which PEFT would hang: "
+            "a repeat within a repeat, such as (.+)+, tries every way to divide a name"
+        )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["printable"]
+__all__ = ["columns", "printable"]
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_COMBINING = frozenset({"Mn", "Me"})
+_WIDE = frozenset({"W", "F"})
 
 
 def printable(text: str, *, limit: int | None = None) -> str:
@@ -24,3 +26,14 @@ def printable(text: str, *, limit: int | None = None) -> str:
         char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in _HIDDEN else char
         for char in text
     )
+
+
+def columns(text: str) -> int:
+    """Return the columns of a terminal that `text` takes: wide characters two, combining ones none."""
+    return sum(_width(char) for char in text)
+
+
+def _width(char: str) -> int:
+    if unicodedata.category(char) in _COMBINING:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in _WIDE else 1

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from torch import nn
 
+from lora_probe.deadline import DeadlinePassed, run_within
 from lora_probe.errors import BuildTooLarge
-from lora_probe.source.deadline import DeadlinePassed, run_within
 from lora_probe.source.limits import bounded
 
 if TYPE_CHECKING:

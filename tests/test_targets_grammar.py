@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_probe.errors import TargetSyntaxError
+from lora_probe.errors import BadTargets, TargetSyntaxError
 from lora_probe.roles.vocabulary import BLOCKS, PARTS, TOWERS
 from lora_probe.targets import PRESETS, TargetSpec, parse_targets
 from lora_probe.targets.spec import AllLinear, Expression, Layers, Name, Names, Role, Term
@@ -123,7 +126,16 @@ def test_every_preset_is_a_text_that_can_be_read(name: str) -> None:
         ("name:", 1, "a name after name:"),
         ("re:", 1, "a regular expression after re:"),
         ('mlp+"x"', 5, "a quoted text only after"),
-        ("q_proj*", 7, "a role, a name or a sign"),
+        ("q_proj*", 7, "a role, a name or a sign: a regular expression starts with re:"),
+        ("['q_proj']", 1, "names are joined by commas, without brackets or quotes"),
+        ("re:(", 4, "a regular expression (missing )"),
+        ("mlp+re:a*b(", 11, "a regular expression (missing )"),
+        ('mlp+re:"a""[" + mlp', 12, "a regular expression (unterminated character set)"),
+        ("re:a{999999999999}", 4, "a regular expression (the repetition number is too large)"),
+        ("mlp@\u0663", 5, "layers such as 0-7"),
+        ("texts:mlp", 1, "close: text"),
+        ("xyz:mlp", 1, "one of "),
+        ("text:xyz", 6, "one of "),
         ("(" * 30 + "mlp" + ")" * 30, 21, "no more than 20 brackets"),
     ],
 )
@@ -136,6 +148,31 @@ def test_an_error_points_at_the_character(text: str, character: int, expected: s
     *_, shown, pointer = str(caught.value).splitlines()
     assert shown == f"  {text}"
     assert pointer.index("^") == character + 1
+
+
+def test_the_caret_stands_under_wide_characters_too() -> None:
+    """Characters of two columns, and those of none, are counted as a terminal draws them."""
+    for text, column in (("\u65e5\u672c+?", 5), ("re:e\u0301(", 4)):
+        with pytest.raises(TargetSyntaxError) as caught:
+            parse_targets(text)
+        assert str(caught.value).splitlines()[-1].index("^") == 2 + column
+
+
+@pytest.mark.parametrize("text", ["x" * 10**6 + "?", "?" + "x" * 10**6, "mlp+" * 10**5, "(" * 10**6])
+def test_a_huge_text_ends_in_a_short_message(text: str) -> None:
+    """Only what stands around the fault is shown, with the caret under it."""
+    with pytest.raises(TargetSyntaxError) as caught:
+        parse_targets(text)
+    *_, shown, pointer = str(caught.value).splitlines()
+    assert len(str(caught.value)) < 1000
+    assert shown[pointer.index("^")] == text[caught.value.position]
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"q_proj", ["q_proj", 3], ["q_proj", ""], [None]])
+def test_what_is_no_text_and_no_list_of_names_is_an_error(wrong: Any) -> None:
+    """A number out of a file, or a name that is none, is a sentence and no traceback."""
+    with pytest.raises(BadTargets, match=r"is no name|is neither a text nor a list"):
+        parse_targets(wrong)
 
 
 def test_control_characters_are_shown_escaped_with_the_caret_in_place() -> None:
@@ -184,7 +221,7 @@ _SELECTORS = (
     _ROLES
     | st.builds(Role, tower=st.sampled_from(sorted(TOWERS)))
     | st.builds(Name, text=st.text(min_size=1))
-    | st.builds(Expression, pattern=st.text(min_size=1))
+    | st.builds(Expression, pattern=st.text(min_size=1).map(re.escape))
     | st.builds(Names, names=st.lists(_WORDS, min_size=2, max_size=4, unique=True).map(tuple))
     | st.just(AllLinear())
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from lora_probe import ModuleGraph, resolve
-from lora_probe.errors import PeftRefusal, UnmatchedTarget
+from lora_probe import ModuleGraph, resolve, scan
+from lora_probe.errors import PeftRefusal, SlowExpression, TargetSyntaxError, UnmatchedTarget
 from lora_probe.graph import Kind
+from lora_probe.peft_rules import LoraSettings, predict
 from tests.handmade import make_graph, make_site, tiny_graph
 
 
@@ -130,7 +132,51 @@ def test_weights_that_peft_cannot_adapt_are_said_to_be_so() -> None:
         resolve(graph, "recurrent")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [
+        ("Attention.Q", "attention.q"),
+        ("atention", "attention"),
+        ("text", "text:"),
+        ("text:atention.q+mlp", "close: attention"),
+        ("Q_PROJ", "q_proj"),
+        ("x" * 10**6 + "+mlp", None),
+    ],
+)
+def test_near_misses_are_what_was_meant(wanted: str, near: str | None) -> None:
+    """Blocks, towers and other cases count among what is near; a huge name is compared by its start."""
+    with pytest.raises((UnmatchedTarget, TargetSyntaxError)) as caught:
+        resolve(tiny_graph(), wanted)
+    assert near is None or near in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_roles_in_lists_are_explained_as_presets_are() -> None:
+    """A list from Python holds names only, and ``q,v`` are names: who meant roles is told so."""
+    for targets in (["attention"], "q,v"):
+        with pytest.raises(UnmatchedTarget, match=r"join roles with \+"):
+            resolve(tiny_graph(), targets)
+
+
 def test_what_peft_would_refuse_is_refused() -> None:
-    """A broken expression is an error of the same kind before PEFT sees it."""
-    with pytest.raises(PeftRefusal, match="no regular expression"):
-        resolve(tiny_graph(), "re:(q_proj")
+    """A module without an adapter is an error of the same kind before PEFT sees it."""
+    with pytest.raises(PeftRefusal, match="it has no LoRA layer for"):
+        resolve(scan("openai-community/gpt2"), "ln_f")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"target_modules": "(.+)+x"},
+        {"target_modules": "all-linear", "exclude_modules": "(.+)+x"},
+        {"target_modules": ("q_proj",), "modules_to_save": ("(.+)+x",)},
+        {"target_modules": ("q_proj",), "rank_pattern": {"(.+)+x": 2}},
+    ],
+)
+def test_an_expression_without_end_is_given_up(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's matcher knows no limit of time, so that PEFT would hang; here a sentence names the culprit."""
+    monkeypatch.setattr("lora_probe.peft_rules.patience.SECONDS", 0.2)
+    with pytest.raises(SlowExpression, match=r"matching .*\(\.\+\)\+x takes more than 0\.2 s"):
+        predict(tiny_graph(), LoraSettings(**fields))

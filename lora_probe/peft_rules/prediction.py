@@ -16,6 +16,7 @@ from lora_probe.peft_rules.extras import saved_copies, token_rows
 from lora_probe.peft_rules.inventory import Inventory
 from lora_probe.peft_rules.layers import adapt_module, adapt_parameter, check_reachable
 from lora_probe.peft_rules.matching import condensed, excluded_paths, matched_paths, pattern_key
+from lora_probe.peft_rules.patience import patience
 from lora_probe.peft_rules.records import Prediction
 from lora_probe.peft_rules.tables import DEFAULT_TARGETS, SAVED_BY_TASK
 from lora_probe.peft_rules.tying import embedding_adapter, tie_modules
@@ -39,9 +40,15 @@ def predict(graph: ModuleGraph | Inventory, settings: LoraSettings) -> Predictio
 
     Raises:
         PeftRefusal: PEFT would raise; `rule` says which of its checks.
+        SlowExpression: PEFT would hang: an expression backtracks without end.
 
     """
     inventory = Inventory(graph) if isinstance(graph, ModuleGraph) else graph
+    with patience(settings):
+        return _predicted(inventory, settings)
+
+
+def _predicted(inventory: Inventory, settings: LoraSettings) -> Prediction:
     if inventory.graph.tied_modules is None:
         reason = f"{inventory.graph.architecture} does not say which module is its input embedding"
         raise PeftRefusal(rule="no-input-embedding", reason=reason)

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from lora_probe.deadline import DeadlinePassed, run_within
 from lora_probe.errors import BadConfig, LoraProbeError
 from lora_probe.graph import Note
 from lora_probe.source.config_file import MAX_BYTES, read_config
-from lora_probe.source.deadline import DeadlinePassed, run_within
 from lora_probe.source.environment import cache_folder, endpoint, offline, seconds
 from lora_probe.source.hub_errors import explain, forbidden_offline, unreachable
 from lora_probe.source.isolation import quiet

@@ -12,8 +12,8 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.deadline import DeadlinePassed, alarm
 from lora_probe.errors import BuildTooLarge
-from lora_probe.source.deadline import DeadlinePassed, alarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,18 +18,20 @@ one of that block's parts; any other word is a name, so that ``mlp.c_proj`` is G
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from lora_probe.errors import TargetSyntaxError
+from lora_probe.errors import BadTargets, PeftRefusal, TargetSyntaxError
+from lora_probe.peft_rules.matching import compiled
 from lora_probe.roles.vocabulary import BLOCKS, PARTS, TOWERS
 from lora_probe.targets.presets import PRESETS
 from lora_probe.targets.spec import AllLinear, Expression, Layers, Name, Names, Role, TargetSpec, Term
 from lora_probe.targets.tokens import tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from lora_probe.targets.spec import Selector
     from lora_probe.targets.tokens import Token
@@ -37,10 +39,13 @@ if TYPE_CHECKING:
 __all__ = ["parse_targets", "role_of"]
 
 _ITEM = re.compile(
-    r"(?P<low>\d{1,6})(?:-(?P<high>\d{1,6}))?|(?P<end>first|last):(?P<size>\d{1,6})|(?P<parity>odd|even)"
+    r"(?P<low>[0-9]{1,6})(?:-(?P<high>[0-9]{1,6}))?|(?P<end>first|last):(?P<size>[0-9]{1,6})"
+    r"|(?P<parity>odd|even)"
 )
 _DEPTH = 20
 """Brackets within brackets; deeper ones are no target of a person."""
+_TERMS = 1000
+"""Targets in one text: each is looked for in the whole model."""
 
 
 def parse_targets(text: str | Sequence[str]) -> TargetSpec:
@@ -48,18 +53,27 @@ def parse_targets(text: str | Sequence[str]) -> TargetSpec:
 
     Raises:
         TargetSyntaxError: `text` is no specification; points at the character and says what was expected.
+        BadTargets: it is neither a text nor a list of names.
 
     """
     if not isinstance(text, str):
-        names = Names(names=tuple(dict.fromkeys(text)))
-        joined = str(names)
-        if not names.names:
-            raise TargetSyntaxError(text=joined, position=0, expected="at least one name")
-        return TargetSpec(terms=(Term(selector=names),), text=joined)
+        names = _names_of(text)
+        return TargetSpec(terms=(Term(selector=names),), text=str(names))
     parser = _Parser(text)
     spec = parser.targets()
     parser.expect("end", "+ or - and another target, or the end")
     return replace(spec, text=text)
+
+
+def _names_of(values: object) -> Names:
+    if isinstance(values, bytes) or not isinstance(values, Iterable):
+        raise BadTargets(text=repr(values), problem="is neither a text nor a list of names")
+    names = tuple(dict.fromkeys(values))
+    if not names:
+        raise TargetSyntaxError(text="", position=0, expected="at least one name")
+    if wrong := [name for name in names if not isinstance(name, str) or not name]:
+        raise BadTargets(text=repr(wrong[0]), problem="is no name")
+    return Names(names=names)
 
 
 class _Parser:
@@ -70,6 +84,7 @@ class _Parser:
         self._tokens = list(tokens(text))
         self._next = 0
         self._depth = 0
+        self._terms = 0
 
     def targets(self) -> TargetSpec:
         self._accept("+")
@@ -86,6 +101,9 @@ class _Parser:
 
     def _term(self, *, removes: bool) -> Term:
         start = self._tokens[self._next]
+        self._terms += 1
+        if self._terms > _TERMS:
+            raise self._error(start, f"no more than {_TERMS} targets: join names by commas")
         selector = self._selector()
         token = self._accept("layers")
         layers = self._layers(token) if token else None
@@ -95,7 +113,7 @@ class _Parser:
         if self._accept("("):
             return self._group()
         if token := self._accept("shorthand", "name", "expression"):
-            return _LITERAL[token.kind](token.text)
+            return self._literal(token)
         word = self.expect("word", "a role, a name, all-linear, name:… or re:…")
         if self._tokens[self._next].kind == ",":
             return self._names(word)
@@ -114,6 +132,25 @@ class _Parser:
         self.expect(")", "+ or - and another target, or the closing bracket")
         self._depth -= 1
         return spec
+
+    def _literal(self, token: Token) -> AllLinear | Name | Expression:
+        if token.kind == "shorthand":
+            return AllLinear()
+        return Name(text=token.text) if token.kind == "name" else self._expression(token)
+
+    def _expression(self, token: Token) -> Expression:
+        pattern = token.text
+        try:
+            compiled(pattern, field="target_modules")
+        except PeftRefusal as refusal:
+            error = refusal.__cause__
+            reason, index = getattr(error, "msg", str(error)), getattr(error, "pos", None) or 0
+            start = token.position + len("re:")
+            if self._text[start] == '"':
+                start += 1 + pattern.count('"', 0, index)
+            place = replace(token, position=start + index)
+            raise self._error(place, f"a regular expression ({reason})") from error
+        return Expression(pattern=pattern)
 
     def _names(self, first: Token) -> Names:
         """Read the rest of a comma list, in which every word is a name."""
@@ -176,13 +213,6 @@ class _Parser:
         return TargetSyntaxError(text=self._text, position=token.position, expected=expected)
 
 
-_LITERAL: Mapping[str, Callable[[str], Selector]] = {
-    "shorthand": lambda _: AllLinear(),
-    "name": lambda text: Name(text=text),
-    "expression": lambda text: Expression(pattern=text),
-}
-
-
 def role_of(word: str) -> Role | None:
     """Return the role that `word` says, None where it is a name."""
     block, dot, part = word.partition(".")
@@ -204,8 +234,9 @@ def _flattened(terms: Sequence[Term]) -> Iterator[Term]:
 
 
 def _near(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, list(known), n=3)
-    return f"; close: {', '.join(close)}" if close else ""
+    names = list(known)
+    close = get_close_matches(word, names, n=3)
+    return f"; close: {', '.join(close)}" if close else f", one of {', '.join(names)}"
 
 
 def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

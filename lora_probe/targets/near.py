@@ -17,6 +17,8 @@ __all__ = ["near_targets"]
 
 _SHOWN = 8
 """Near misses in one sentence."""
+_LONGEST = 200
+"""Characters of what was wanted that are compared: no name has more."""
 
 
 def near_targets(wanted: str, sites: Iterable[Site]) -> list[str]:
@@ -29,11 +31,15 @@ def near_targets(wanted: str, sites: Iterable[Site]) -> list[str]:
     role = role_of(word)
     if role and not role.part:
         return list(dict.fromkeys(site.block for site in adaptable))[:_SHOWN]
-    roles = dict.fromkeys(site.role if ":" in word else f"{site.block}.{site.part}" for site in adaptable)
-    names = dict.fromkeys(
-        site.name if site.adaptable is Adaptable.MODULE else f"name:{site.name}" for site in adaptable
-    )
+    word = word[:_LONGEST].casefold()
+    known: dict[str, None] = {}
+    for site in adaptable:
+        known[site.name if site.adaptable is Adaptable.MODULE else f"name:{site.name}"] = None
+        known[f"{site.tower}:"] = None
+        tower = f"{site.tower}:" if ":" in word else ""
+        known[f"{tower}{site.block}"] = known[f"{tower}{site.block}.{site.part}"] = None
+    spelled = {each.casefold(): each for each in known}
+    close = [spelled[each] for each in get_close_matches(word, spelled, n=4, cutoff=0.5)]
     block = word.partition(".")[0]
-    close = get_close_matches(word, [*roles, *names], n=4, cutoff=0.5)
-    close += [each for each in roles if each.startswith(f"{block}.")]
+    close += [each for each in known if each.startswith(f"{block}.")]
     return list(dict.fromkeys(close))[:_SHOWN]

@@ -14,6 +14,7 @@ from lora_probe.peft_rules.experts import renamed_to
 from lora_probe.peft_rules.tables import RENAMED_EXPERTS, renamed_experts
 from lora_probe.targets.grammar import parse_targets, role_of
 from lora_probe.targets.near import near_targets
+from lora_probe.targets.presets import PRESETS
 from lora_probe.targets.spec import AllLinear, Expression, Name, Names, Role, TargetSpec
 
 if TYPE_CHECKING:
@@ -154,8 +155,8 @@ class _Resolver:
                 names, wanted = self.inventory.parameter_names, renamed[1]
             if not names.ending_with((wanted,)):
                 problem = "matches nothing"
-                if len(selector.names) > 1 and role_of(name):
-                    problem = "is a role, and commas join names: join roles with +"
+                if role_of(name) or (len(selector.names) > 1 and name in PRESETS):
+                    problem = "is a role, and a list with commas holds names: join roles with +"
                 raise UnmatchedTarget(
                     target=name,
                     problem=problem,

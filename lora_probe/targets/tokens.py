@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Token", "tokens"]
 
 _QUOTED = r'"(?:[^"]|"")*"'
-_LAYERS = r"(?:\d+(?:-\d+)?|odd|even|(?:first|last):\d+)(?![\w:])"
+_LAYERS = r"(?:[0-9]+(?:-[0-9]+)?|odd|even|(?:first|last):[0-9]+)(?![\w:])"
 _TOKENS = re.compile(
     rf"""
     (?P<space>\s+)
@@ -32,6 +32,8 @@ _EXPECTED = {
     "re:": "a regular expression after re:, in double quotes if it holds blanks, quotes or @",
     "@": "layers after @, such as 0-7, 0,3,5, last:8, first:4, odd or even",
     '"': "a quoted text only after name: or re:",
+    "[": "a role, a name or a sign: names are joined by commas, without brackets or quotes",
+    **dict.fromkeys("*|?^$\\{", "a role, a name or a sign: a regular expression starts with re:"),
 }
 
 
