@@ -123,6 +123,10 @@ _LINTS: Mapping[str, tuple[Example, Example]] = {
         on(QWEN, QV, modules_to_save=("embed_tokens", "lm_head")),
         on(QWEN, QV, trainable_token_indices=(5, 6)),
     ),
+    "saved-by-ending": (
+        on(LLAMA, QV, modules_to_save=("head",)),
+        on(LLAMA, QV, modules_to_save=("lm_head",)),
+    ),
     "unused-pattern": (on(LLAMA, QV, rank_pattern={"k_proj": 4}), on(LLAMA, QV, rank_pattern={"v_proj": 4})),
     "peft-refuses": (on(QWEN_MOE, "all-linear", dropout=0.05), on(QWEN_MOE, "all-linear", dropout=0.0)),
     "adapter-tensors": (on("tiny llama", adapter="incomplete"), on("tiny llama", adapter="whole")),
@@ -138,6 +142,7 @@ _ENGINES: Mapping[str, tuple[Example, Example]] = {
         to("vllm", LLAMA, "q_proj,v_proj,lm_head"),
     ),
     "vllm-bias": (to("vllm", LLAMA, QV, bias="all"), to("vllm", LLAMA, QV)),
+    "vllm-tokens": (to("vllm", LLAMA, QV, trainable_token_indices=(5,)), to("vllm", LLAMA, QV)),
     "vllm-scale": (
         to("vllm", LLAMA, QV, rank_pattern={"v_proj": 4}),
         to("vllm", LLAMA, QV, rank_pattern={"v_proj": 4}, alpha_pattern={"v_proj": 4}),
@@ -167,6 +172,10 @@ _ENGINES: Mapping[str, tuple[Example, Example]] = {
         to("llama.cpp", LLAMA, "q_proj,lm_head"),
     ),
     "llama-cpp-bias": (to("llama.cpp", LLAMA, QV, bias="all"), to("llama.cpp", LLAMA, QV)),
+    "llama-cpp-tokens": (
+        to("llama.cpp", LLAMA, QV, trainable_token_indices=(5,)),
+        to("llama.cpp", LLAMA, QV),
+    ),
     "llama-cpp-head": (to("llama.cpp", GPT_2, "c_attn,lm_head"), to("llama.cpp", LLAMA, "q_proj,lm_head")),
     "llama-cpp-experts": (to("llama.cpp", QWEN_MOE, SEVEN), to("llama.cpp", QWEN_MOE, QV)),
     "llama-cpp-towers": (to("llama.cpp", GEMMA_3, QV), to("llama.cpp", GEMMA_3, "text:attention")),
@@ -175,7 +184,9 @@ _SHARED: Mapping[str, tuple[Example, Example]] = {
     f"{engine}-{name}": pair
     for engine in ("tgi", "lorax")
     for name, pair in {
-        "layers": (to(engine, LLAMA, "q_proj,embed_tokens"), to(engine, LLAMA, SEVEN)),
+        "layers": (to(engine, QWEN, "q_proj,lm_head"), to(engine, LLAMA, SEVEN)),
+        "tokens": (to(engine, LLAMA, QV, trainable_token_indices=(5,)), to(engine, LLAMA, QV)),
+        "bias": (to(engine, LLAMA, QV, bias="all"), to(engine, LLAMA, QV)),
         "all-layers": (to(engine, LLAMA, "attention@0-7"), to(engine, LLAMA, "attention")),
         "dora": (to(engine, LLAMA, QV, use_dora=True), to(engine, LLAMA, QV)),
         "modules-to-save": (to(engine, LLAMA, QV, modules_to_save=("lm_head",)), to(engine, LLAMA, QV)),

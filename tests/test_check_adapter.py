@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lora_probe import cli
 from lora_probe.checks import Findings, check
 from lora_probe.checks.adapter import CONFIG, TENSORS, read_adapter
 from lora_probe.errors import BadAdapter, BadCheckpoint, LoraProbeError
 from lora_probe.scanner import scan
 from tests.check_adapters import change_config, change_tensors, save_adapter
-from tests.check_cases import graph_of
+from tests.check_cases import LLAMA, graph_of
 from tests.mutations import broken_bytes
 from tests.tiny_models import build_tiny
 
@@ -158,6 +160,55 @@ def test_a_path_that_is_no_folder_is_told(tmp_path: Path) -> None:
     save_adapter(tmp_path)
     with pytest.raises(BadAdapter, match="give the folder that holds"):
         read_adapter(tmp_path / CONFIG)
+    with pytest.raises(BadAdapter, match="no path holds a NUL"):
+        read_adapter("\0")
+
+
+@pytest.mark.parametrize("name", [CONFIG, TENSORS])
+@pytest.mark.parametrize("other", ["folder", "fifo", "loop"])
+def test_what_is_no_file_is_not_waited_for(name: str, other: str, tmp_path: Path) -> None:
+    """A folder, a pipe or a link to itself in the place of a file counts as no file, at once."""
+    path = save_adapter(tmp_path) / name
+    path.unlink()
+    if other == "folder":
+        path.mkdir()
+    elif other == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path.name)
+    with pytest.raises(BadAdapter, match=f"it holds no {name}"):
+        read_adapter(tmp_path)
+
+
+def test_repeated_layers_are_refused(tmp_path: Path) -> None:
+    """An adapter for a model that PEFT lengthened first is not compared with the short one."""
+    change_config(save_adapter(tmp_path), layer_replication=[[0, 2], [1, 2]])
+    with pytest.raises(
+        BadAdapter, match="layer_replication: the adapter was trained on a model with repeated"
+    ):
+        read_adapter(tmp_path)
+
+
+def test_names_without_the_prefix_are_no_old_names(tmp_path: Path) -> None:
+    """PEFT finds nothing without base_model.model., so that such tensors are lost and not translated."""
+    change_tensors(save_adapter(tmp_path), lambda name: name.removeprefix("base_model.model."))
+    found = audited(tmp_path)
+    assert "adapter-old-names" not in found.rules
+    assert ["lacks" in finding.message for finding in found.of("adapter-tensors")] == [True, False]
+
+
+def test_hostile_names_are_shown_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in a tensor's name, a model's name or a path reach no terminal."""
+    folder = save_adapter(tmp_path / "a\x1b[31m")
+    change_tensors(folder, lambda name: f"x\x1b[2J\u202e<b>\n{name}" if "layers.1" in name else name)
+    change_config(folder, base_model_name_or_path="evil\x1b[31m/model\n")
+    assert cli.run(["check", LLAMA, "--source", "catalogue", "--adapter", str(folder)]) == 0
+    (folder / CONFIG).write_text("[]")
+    assert cli.run(["check", LLAMA, "--source", "catalogue", "--adapter", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert "\u202e" not in out + err
+    assert err.count("\n") == 1
 
 
 def test_a_lying_header_is_refused(tmp_path: Path) -> None:

@@ -97,9 +97,21 @@ def test_what_peft_refuses_for_any_model_is_an_error() -> None:
 
 def test_a_broken_expression_is_a_finding() -> None:
     """An expression that does not compile is reported as what PEFT will raise for."""
-    found = check(graph_of(LLAMA), "re:.*(q_proj")
+    found = check(graph_of(LLAMA), ".*(q_proj")
     assert [finding.rule for finding in found] == ["peft-refuses"]
     assert found.findings[0].fix == "correct the regular expression"
+
+
+def test_an_expression_of_a_later_python_is_no_warning() -> None:
+    """What re calls a possible nested set is matched without a word, as filterwarnings=error would tell."""
+    assert check(graph_of(LLAMA), ".*[_[]?q_proj").matched == 22
+
+
+@pytest.mark.parametrize("option", [{"alpha": float("nan")}, {"alpha": "16"}, {"dropout": float("inf")}])
+def test_a_number_that_is_none_is_refused(option: dict[str, Any]) -> None:
+    """Alpha and dropout are finite numbers; the error names the option."""
+    with pytest.raises(BadTargets, match=f"'{next(iter(option))}': must be a finite number"):
+        check(graph_of(LLAMA), "q_proj", **option)
 
 
 def test_a_chosen_tower_is_no_accident() -> None:

@@ -50,6 +50,8 @@ def read_adapter(path: str | os.PathLike[str]) -> SavedAdapter:
 
     """
     folder = Path(path)
+    if "\0" in str(folder):
+        raise BadAdapter(where=str(folder), problem="no path holds a NUL", advice="check the path")
     if not is_folder(folder):
         advice = f"give the folder that holds {CONFIG}" if is_file(folder) else "check the path"
         raise BadAdapter(where=str(folder), problem="there is no such folder", advice=advice)
@@ -58,6 +60,11 @@ def read_adapter(path: str | os.PathLike[str]) -> SavedAdapter:
             where=str(folder), problem=f"it holds no {CONFIG}", advice="PEFT's save_pretrained writes it"
         )
     config = _config(folder / CONFIG)
+    if config.get("layer_replication"):
+        raise BadAdapter(
+            where=f"{folder / CONFIG}, layer_replication",
+            problem="the adapter was trained on a model with repeated layers, which is not built here",
+        )
     base = config.get("base_model_name_or_path")
     return SavedAdapter(
         folder=str(folder),

@@ -87,6 +87,8 @@ def _old_names(extra: list[str], missing: list[str]) -> dict[str, str]:
     by_end = {found[0]: name for name in missing if (found := _FROM_LAYER.search(name))}
     old = {}
     for name in extra:
+        if not name.startswith(_PREFIX):  # PEFT finds nothing without it
+            continue
         found = _FROM_LAYER.search(name)
         if _OLD_EXPERT.search(name):
             old[name] = ""

@@ -133,6 +133,12 @@ class Case:
         return frozenset(never), frozenset(not_always)
 
     @cached_property
+    def embeddings(self) -> frozenset[str]:
+        """Paths of the input embedding and of what is tied to it."""
+        embedding = self.graph.input_embedding
+        return frozenset((*self.inventory.tied_to_embedding, *([embedding] if embedding else [])))
+
+    @cached_property
     def audit(self) -> Audit | None:
         """How the adapter on disk fits the model; None where none is given."""
         return None if self.adapter is None else audit(self.adapter, self.inventory)

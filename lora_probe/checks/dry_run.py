@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.errors import BadTargets
+from lora_probe.peft_rules.matching import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,8 +142,6 @@ def _for(text: str, targeted: list[str], settings: LoraSettings) -> tuple[str, .
     if settings.is_all_linear and text == settings.target_modules:
         return tuple(targeted)
     if text == settings.target_modules:
-        import re
-
-        matches = re.compile(text).fullmatch
+        matches = compiled(text, field="target_modules").fullmatch
         return tuple(name for name in targeted if matches(name))
     return tuple(name for name in targeted if name == text or name.endswith(f".{text}"))

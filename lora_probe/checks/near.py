@@ -6,16 +6,19 @@ import difflib
 from typing import TYPE_CHECKING
 
 from lora_probe.graph import Adaptable
+from lora_probe.targets.suffixes import shortest_suffixes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from lora_probe.checks.case import Case
     from lora_probe.graph import Site
 
-__all__ = ["expert_suffix", "quoted", "suggestion"]
+__all__ = ["USUAL_NAMES", "parameter_names", "quoted", "suggestion"]
 
 _SHOWN = 12
+_FEW = 4
+"""Names that fit into a suggestion."""
 _ATTENTION = {
     "q": ("q_proj", "query", "q", "wq", "q_lin", "query_proj", "to_q", "q_a_proj"),
     "k": ("k_proj", "key", "k", "wk", "k_lin", "key_proj", "to_k"),
@@ -37,6 +40,10 @@ _USUAL: Mapping[str, tuple[str, ...]] = {
     for name in names
 }  # fmt: skip
 """The roles that usually bear a name."""
+USUAL_NAMES = tuple(_USUAL)
+"""What projections are called in one model or another."""
+_TOGETHER = {"attention": ("attention", "cross_attention")}
+"""The blocks whose projections a name means alike."""
 _HOLDS = {
     "q": ("q", "qkv", "qk", "q_up", "q_down"),
     "k": ("k", "qkv", "kv", "qk", "kv_up", "kv_down"),
@@ -67,27 +74,39 @@ def suggestion(case: Case, name: str) -> str:
     )
 
 
-def quoted(names: object) -> str:
+def quoted(names: Iterable[str]) -> str:
     """Return `names` as they stand in a list of `target_modules`."""
-    return ", ".join(f'"{name}"' for name in names)  # type: ignore[attr-defined]
+    return ", ".join(f'"{name}"' for name in names)
 
 
-def expert_suffix(site: Site) -> str:
-    """Return the shortest name by which `target_parameters` reaches experts and nothing beside them."""
-    return ".".join(site.parameter.split(".")[-2:])
+def parameter_names(sites: Iterable[Site]) -> tuple[str, ...]:
+    """Return the entries of `target_parameters` that reach the bare parameters among `sites`."""
+    parameters = (site.parameter for site in sites if site.adaptable is Adaptable.PARAMETER)
+    return tuple(dict.fromkeys(_end(name) for name in parameters))
 
 
 def _of_role(case: Case, role: str) -> tuple[str, ...]:
-    """Return the module names that play `role` in the model, or the nearest to it."""
+    """Return the entries of a list that mean `role` in the model, or the nearest to it, and nothing else.
+
+    Where that would take many, the last segments are enough, with the one before where other roles bear
+    the same.
+    """
     block, _, part = role.partition(".")
+    blocks = _TOGETHER.get(block, (block,))
+    modules = [site for site in case.graph.sites if site.adaptable is Adaptable.MODULE]
     for each in _HOLDS.get(part, (part,)):
-        if found := case.called(each, block=block):
-            return found
+        of_role = [site for site in modules if site.block in blocks and site.part == each]
+        if not any(site.block == block for site in of_role):
+            continue
+        exact = shortest_suffixes([site.path for site in of_role], case.inventory.paths)
+        if exact is not None and len(exact) <= _FEW:
+            return exact
+        others = {site.name for site in modules if site.block not in blocks or site.part != each}
+        ends = (_end(site.path) if site.name in others else site.name for site in of_role)
+        return tuple(dict.fromkeys(ends))
     return ()
 
 
-def parameter_names(sites: tuple[Site, ...]) -> tuple[str, ...]:
-    """Return the entries of `target_parameters` that reach the bare parameters among `sites`."""
-    return tuple(
-        dict.fromkeys(expert_suffix(site) for site in sites if site.adaptable is Adaptable.PARAMETER)
-    )
+def _end(name: str) -> str:
+    """Return the last two segments of a name."""
+    return ".".join(name.split(".")[-2:])

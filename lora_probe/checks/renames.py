@@ -12,6 +12,9 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from lora_probe.errors import PeftRefusal
+from lora_probe.peft_rules.matching import compiled
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -110,7 +113,7 @@ def _replaced(text: str, old: str, new: str) -> str:
 
 def _matches(pattern: str, paths: Sequence[str]) -> bool:
     try:
-        matches = re.compile(pattern).fullmatch
-    except (re.error, RecursionError, OverflowError):
+        matches = compiled(pattern, field="target_modules").fullmatch
+    except PeftRefusal:
         return False
     return any(map(matches, paths))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.checks.peft_config import HIGHEST_RANK, settings_from_config
@@ -45,7 +46,8 @@ def read_request(graph: ModuleGraph, targets: object, *, rank: int, options: Map
     further fields of `LoraSettings`.
 
     Raises:
-        BadTargets, TargetSyntaxError, UnmatchedTarget: it is none of these, or an option does not exist.
+        BadTargets, TargetSyntaxError, UnmatchedTarget: it is none of these, or an option does not exist or
+            is no number where it should be.
         BadRank: no adapter can have this rank.
         PeftRefusal: PEFT takes no such combination of settings, whatever the model.
 
@@ -60,6 +62,8 @@ def read_request(graph: ModuleGraph, targets: object, *, rank: int, options: Map
         settings = settings_from_config(config, where="targets")
         return Request(text=_shown(settings.target_modules), settings=settings)
     given: dict[str, Any] = {"rank": check_rank(rank), "alpha": rank, **options}
+    for name in ("alpha", "dropout"):
+        _check_number(given.get(name, 0), name=name)
     if isinstance(targets, str):
         return _from_text(targets.strip(), graph, given)
     names = _names(targets)
@@ -82,13 +86,18 @@ def check_rank(rank: object, *, where: str = "rank") -> int:
     return rank
 
 
+def _check_number(value: object, *, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise BadTargets(text=name, problem=f"must be a finite number, got {value!r}")
+
+
 def _from_text(text: str, graph: ModuleGraph, given: Mapping[str, Any]) -> Request:
     if text.startswith("["):
         return Request(text=text, settings=LoraSettings(**given, target_modules=_names(_json(text))))
     try:
         spec = parse_targets(text)
     except TargetSyntaxError:
-        if _REGULAR.intersection(text):
+        if _REGULAR.intersection(text) and "re:" not in text:
             return Request(text=text, settings=LoraSettings(**given, target_modules=text))
         raise
     towers = _chooses_tower(spec)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lora_probe.graph import Adaptable
+from lora_probe.peft_rules.tables import is_refused_in_mamba
 
 if TYPE_CHECKING:
     from lora_probe.checks.case import Case
@@ -27,18 +28,23 @@ class Refused:
     @property
     def is_wrapper(self) -> bool:
         """Whether the module only wraps one layer that PEFT could adapt."""
-        return len(self.inner) == 1 and self.inner[0].adaptable is Adaptable.MODULE
+        return len(self.inner) == 1 and self.holds_modules
+
+    @property
+    def holds_modules(self) -> bool:
+        """Whether layers that PEFT could adapt lie inside."""
+        return any(site.adaptable is Adaptable.MODULE for site in self.inner)
 
 
 def refused_modules(case: Case) -> list[Refused]:
     """Return the modules for which PEFT would raise, if it came to them."""
     if case.settings.is_all_linear:
         return []
-    by_module, classes = case.inventory.by_module, case.inventory.classes
+    by_module, classes, model_type = case.inventory.by_module, case.inventory.classes, case.graph.model_type
     found: defaultdict[str, list[str]] = defaultdict(list)
     paths = case.written if not case.renamed else [path for path in case.written if not _renamed(case, path)]
     for path in paths:
-        if path not in by_module and path in classes:
+        if path not in by_module and path in classes and not is_refused_in_mamba(path, model_type):
             found[classes[path]].append(path)
     return [
         Refused(class_name=name, paths=tuple(paths), inner=_inside(case, paths[0]))

@@ -6,6 +6,7 @@ The rules are those of `check_target_module_exists` in peft/tuners/tuners_utils.
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 from lora_probe.errors import PeftRefusal
@@ -32,7 +33,10 @@ def compiled(pattern: str, *, field: str) -> re.Pattern[str]:
 
     """
     try:
-        return re.compile(pattern)
+        with warnings.catch_warnings():
+            # What a later Python may read otherwise, such as [[, is no concern of people who name layers.
+            warnings.simplefilter("ignore", FutureWarning)
+            return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise PeftRefusal(rule="regex", reason=f"{field} holds no regular expression: {error}") from error
 

@@ -53,15 +53,9 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         """Refuse what `LoraConfig` refuses, and ranks and bias options that PEFT refuses when injecting."""
-        if isinstance(self.target_modules, str):
-            if self.layers_to_transform is not None:
-                raise PeftRefusal(
-                    rule="layers-need-names", reason="layers_to_transform needs a list of target_modules"
-                )
-            if self.layers_pattern is not None:
-                raise PeftRefusal(
-                    rule="layers-need-names", reason="layers_pattern needs a list of target_modules"
-                )
+        for name in ("layers_to_transform", "layers_pattern"):
+            if isinstance(self.target_modules, str) and getattr(self, name) is not None:
+                raise PeftRefusal(rule="layers-need-names", reason=f"{name} needs a list of target_modules")
         if self.layers_pattern and self.layers_to_transform is None:
             raise PeftRefusal(rule="pattern-needs-layers", reason="layers_pattern needs layers_to_transform")
         if self.lora_bias and self.use_dora:
@@ -69,6 +63,10 @@ class LoraSettings:
         for rank in (self.rank, *self.rank_pattern.values()):
             if rank <= 0:
                 raise PeftRefusal(rule="rank", reason=f"a rank must be at least 1, got {rank}")
+        if self.dropout > 1:
+            raise PeftRefusal(
+                rule="dropout", reason=f"a dropout is a probability from 0 to 1, got {self.dropout}"
+            )
         if self.bias not in _BIAS_OPTIONS:
             raise PeftRefusal(rule="bias", reason=f"bias must be none, all or lora_only, got {self.bias!r}")
         if self.task_type is not None and self.task_type not in _TASK_TYPES:

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lora_probe.checks.case import Case
+    from lora_probe.graph import Site
 
 _SHOWN = 8
 
 
 def _examine(case: Case) -> Iterator[Hit]:
     for refused in refused_modules(case):
-        if refused.is_wrapper or not refused.inner or not _has_modules(refused.inner):
+        if refused.is_wrapper or not refused.holds_modules:
             continue
-        names = list(dict.fromkeys(site.name for site in refused.inner))
+        names = list(dict.fromkeys(map(_name, refused.inner)))
         more = ", …" if len(names) > _SHOWN else ""
         yield Hit(
             message=f"PEFT raises: {len(refused.paths)} of the modules that are named are "
@@ -31,8 +32,9 @@ def _examine(case: Case) -> Iterator[Hit]:
         )
 
 
-def _has_modules(sites: tuple[object, ...]) -> bool:
-    return any(getattr(site, "adaptable", None) == "module" for site in sites)
+def _name(site: Site) -> str:
+    """Return the last segment of a layer's path, with the one before where it is but a number."""
+    return ".".join(site.path.split(".")[-2:]) if site.name.isdigit() else site.name
 
 
 RULE = Rule(

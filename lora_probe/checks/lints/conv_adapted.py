@@ -25,9 +25,9 @@ def _examine(case: Case) -> Iterator[Hit]:
     convolutions = [adapter for adapter in case.adapters if adapter.site and adapter.site.kind is Kind.CONV]
     if convolutions:
         names = dict.fromkeys(adapter.module.rpartition(".")[2] for adapter in convolutions)
+        get = "convolutions get" if len(convolutions) > 1 else "convolution gets"
         yield Hit(
-            message=f"{len(convolutions)} convolution{'s' if len(convolutions) > 1 else ''} get an adapter: "
-            "no server of language models loads it",
+            message=f"{len(convolutions)} {get} an adapter: no server of language models loads it",
             paths=tuple(adapter.module for adapter in convolutions),
             fix=f"leave out {', '.join(map(repr, names))}",
         )

@@ -40,7 +40,8 @@ def _examine(case: Case) -> Iterator[Hit]:
         for site in case.graph.sites
         if site.block == "experts" and site.adaptable is Adaptable.PARAMETER and site.experts > 1
     ]
-    missed = tuple(site for site in experts if site.parameter not in case.adapted)
+    named = set(case.inventory.parameter_names.ending_with(case.settings.target_parameters))
+    missed = tuple(site for site in experts if site.parameter not in case.adapted | named)
     if not experts or len(missed) < len(experts) or not asks_for_experts(case):
         return
     elements = sum(site.parameters for site in missed)

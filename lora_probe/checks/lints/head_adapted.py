@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from lora_probe.checks.near import quoted
 from lora_probe.checks.records import Severity
 from lora_probe.checks.rule import Hit, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lora_probe.checks.case import Case
+    from lora_probe.peft_rules import Adapter
 
 _NEW_HEAD = re.compile(r"Classification|QuestionAnswering|MultipleChoice")
 """Parts of the names of classes whose head no pretrained checkpoint holds."""
@@ -25,25 +27,32 @@ def _examine(case: Case) -> Iterator[Hit]:
     ]
     if not heads:
         return
-    named = {
-        adapter.module for adapter in heads if any(_names(entry, adapter.module) for entry in case.names)
-    }
+    named = case.request.is_exact or all(_is_named(case, adapter.module) for adapter in heads)
     new = _NEW_HEAD.search(case.graph.architecture) is not None
     size = sum(adapter.site.lora_parameters(adapter.rank) for adapter in heads if adapter.site)
     names = ", ".join(dict.fromkeys(adapter.module.rpartition(".")[2] for adapter in heads))
     yield Hit(
-        severity=Severity.INFO if len(named) == len(heads) and not new else Severity.WARNING,
+        severity=Severity.INFO if named and not new else Severity.WARNING,
         message=f"the head gets a low-rank adapter ({names}, {size:,} parameters)"
         + ("; a new head starts at random and needs to be trained in full" if new else ""),
         paths=tuple(adapter.module for adapter in heads),
-        fix="put it into modules_to_save instead"
-        if new
-        else "leave it out unless new tokens are trained; not every server loads it",
+        fix="put it into modules_to_save instead" if new else _without(case, heads),
     )
 
 
-def _names(entry: str, path: str) -> bool:
-    return path == entry or path.endswith(f".{entry}")
+def _is_named(case: Case, path: str) -> bool:
+    """Tell whether a person wrote the layer's own name, so that it is no accident."""
+    target = case.settings.target_modules
+    if isinstance(target, str):
+        return path.rpartition(".")[2] in target
+    return any(path == entry or path.endswith(f".{entry}") for entry in case.names)
+
+
+def _without(case: Case, heads: Sequence[Adapter]) -> str:
+    if all(adapter.module == case.graph.output_embedding for adapter in heads):
+        return "leave it out unless new tokens are trained; not every server loads it"
+    ends = dict.fromkeys(".".join(adapter.module.split(".")[-2:]) for adapter in heads)
+    return f"add exclude_modules=[{quoted(ends)}] unless the head is what should change"
 
 
 RULE = Rule(

@@ -29,7 +29,9 @@ def _examine(case: Case) -> Iterator[Hit]:
         if site.layer is not None and site.adaptable is not None:
             layers[site.tower].add(site.layer)
     for site in case.sites:
-        if site.layer is not None:
+        if (
+            site.layer is not None and site.kind is not Kind.EMBEDDING
+        ):  # a bias of positions is no layer's work
             covered[site.tower].add(site.layer)
     for tower, reached in covered.items():
         holes = sorted(layers[tower] - reached)

@@ -24,7 +24,13 @@ def _examine(case: Case) -> Iterator[Hit]:
         return
     written = frozenset(case.written)
     more = [
-        site.path for site in case.sites if site.adaptable is Adaptable.MODULE and site.path not in written
+        adapter.site.path
+        for adapter in case.adapters
+        if adapter.site
+        and adapter.site.adaptable is Adaptable.MODULE
+        and adapter.module not in written
+        # ensure_weight_tying adds what no expression names, and is asked to
+        and not (case.settings.ensure_weight_tying and adapter.module in case.embeddings)
     ]
     if more:
         names = case.written if len(case.written) <= _MOST_NAMES else ()

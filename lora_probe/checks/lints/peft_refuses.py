@@ -22,6 +22,13 @@ _FIXES = {
     "all-excluded": "exclude less: exclude_modules matches every module",
     "no-targets": "name target_modules: PEFT has no default for this model type",
     "parameter-of-adapted": "name each weight either in target_modules or in target_parameters",
+    "no-parameters": "name target_modules: what PEFT takes by default is lost where it translates the "
+    "names of experts",
+    "nested-copy": "adapt a module or save it in full, not both",
+    "wrapped-adapter": "adapt a module or save it in full, not both",
+    "wrapped-container": "name the layers or what holds them, not both",
+    "inside-adapted": "name a layer or what lies inside it, not both",
+    "tokens-beyond": "resize the embedding first, or name rows that it has",
     "regex": "correct the regular expression",
 }
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lora_probe.checks.near import quoted
 from lora_probe.checks.records import Severity
 from lora_probe.checks.rule import Hit, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lora_probe.checks.case import Case
+    from lora_probe.peft_rules import Adapter
 
 
 def _examine(case: Case) -> Iterator[Hit]:
@@ -20,16 +22,18 @@ def _examine(case: Case) -> Iterator[Hit]:
     names = dict.fromkeys(adapter.key.rpartition(".")[2] for adapter in routers if not adapter.parameter)
     listed = [name for name in case.names if name.rpartition(".")[2] in {*names, "gate", "router"}]
     yield Hit(
-        message=f"{len(routers)} router{'s' if len(routers) > 1 else ''} of experts get an adapter: the "
-        "choice of experts will change in training, and serving engines refuse or drop it",
+        message=f"{len(routers)} {'routers get' if len(routers) > 1 else 'router gets'} an adapter: the "
+        "choice or the weight of experts will change in training, and most serving engines refuse or drop it",
         paths=tuple(adapter.key for adapter in routers),
-        fix=f"leave out {', '.join(map(repr, listed))}" if listed else _without(routers[0].key),
+        fix=f"leave out {', '.join(map(repr, listed))}" if listed else _without(routers),
     )
 
 
-def _without(key: str) -> str:
-    end = ".".join(key.removesuffix(".weight").split(".")[-2:])
-    return f'name the layers instead of matching them all; the router is "{end}"'
+def _without(routers: Sequence[Adapter]) -> str:
+    ends = dict.fromkeys(".".join(adapter.key.removesuffix(".weight").split(".")[-2:]) for adapter in routers)
+    if any(adapter.parameter for adapter in routers):  # to which exclude_modules does not apply
+        return f"name the layers instead of matching them all; the router is {quoted(ends)}"
+    return f"add exclude_modules=[{quoted(ends)}]"
 
 
 RULE = Rule(

@@ -38,7 +38,7 @@ def _examine(case: Case) -> Iterator[Hit]:
             "regular expression, which matches no full path",
             fix=f"write the list {json.dumps(names)}",
         )
-    elif len(case.names) == 1 and case.written:
+    elif len(case.names) == 1 and case.adapters and not case.request.is_exact:
         name = case.names[0]
         yield Hit(
             severity=Severity.INFO,

@@ -49,8 +49,9 @@ def _embeddings(case: Case, paths: list[str], changed: set[str]) -> Hit:
             paths=tuple(paths),
             fix="nothing to repair: the count here is the right one",
         )
-    rest = " and ".join(path for path in paths if path not in changed)
-    what = f"{rest} keeps the old weight" if rest else "each gets a change of its own"
+    rest = [path for path in paths if path not in changed]
+    kept = f"{' and '.join(rest)} {'keeps' if len(rest) == 1 else 'keep'} the old weight"
+    what = kept if rest else "each gets a change of its own"
     return Hit(
         message=f"{names} are one weight, but {what}: merging changes the other, too, or unties them",
         paths=tuple(paths),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from lora_probe.checks.lints.experts_missed import EXPERT_NAMES
-from lora_probe.checks.near import suggestion
+from lora_probe.checks.near import parameter_names, quoted, suggestion
 from lora_probe.checks.records import Severity
 from lora_probe.checks.renames import new_names
 from lora_probe.checks.rule import Hit, Rule
@@ -18,12 +19,38 @@ if TYPE_CHECKING:
     from lora_probe.checks.case import Case
 
 
+_SHOWN = 6
+_MOST = 20
+"""Names that are reported one by one; who has more of them has another model."""
+
+
 def _examine(case: Case) -> Iterator[Hit]:
+    lost = [name for name in case.names if not case.matches(name) and name not in case.renamed]
+    if len(lost) > _MOST:
+        yield Hit(
+            message=f"{len(lost):,} of {len(case.names):,} target_modules entries match no module, first "
+            f"{quoted(lost[:_SHOWN])}",
+            fix=f"check that they are names of this model: {suggestion(case, lost[0])}",
+        )
+    else:
+        yield from _modules(case)
+    yield from _others(case)
+
+
+def _modules(case: Case) -> Iterator[Hit]:
     for name in case.names:
         found = case.literally(replace(case.settings, target_modules=(name,)))
-        if name in case.renamed or (not found and (new_names(case.graph, name) or _is_expert(case, name))):
+        if name in case.renamed or (not found and new_names(case.graph, name)):
             continue
-        if not found and case.matches(name):
+        if not found and _is_expert(case, name):
+            if any(site.block == "experts" for site in case.sites):  # else another rule says what to do
+                yield Hit(
+                    severity=Severity.INFO,
+                    message=f"target_modules entry {name!r} matches no module; the experts, which it may "
+                    "mean, are adapted as target_parameters",
+                    fix=f"drop {name!r}",
+                )
+        elif not found and case.matches(name):
             yield Hit(message=f"target_modules entry {name!r} matches only layers that are not transformed")
         elif not found:
             silently = "" if case.prediction is None else ", and PEFT does not say so"
@@ -31,17 +58,24 @@ def _examine(case: Case) -> Iterator[Hit]:
                 message=f"target_modules entry {name!r} matches no module{silently}",
                 fix=suggestion(case, name),
             )
-        elif case.left_out.issuperset(found):
+        elif case.left_out.issuperset(found) and not case.request.is_exact:
             yield Hit(
+                severity=Severity.WARNING,
                 message=f"everything that target_modules entry {name!r} matches is excluded or saved in full",
                 paths=tuple(found),
                 fix=f"drop {name!r}, or take it out of exclude_modules and modules_to_save",
             )
+
+
+def _others(case: Case) -> Iterator[Hit]:
     for name in case.settings.target_parameters:
         if not case.inventory.parameter_names.ending_with((name,)):
+            near = get_close_matches(name, parameter_names(case.graph.sites), n=3)
             yield Hit(
                 message=f"target_parameters entry {name!r} matches no parameter",
-                fix=suggestion(case, name),
+                fix=f"close names here: {quoted(near)}"
+                if near
+                else "write the end of a parameter's full name, such as experts.down_proj",
             )
     for name in case.settings.modules_to_save:
         if not any(path.endswith(name) for path in case.inventory.paths):
@@ -49,10 +83,10 @@ def _examine(case: Case) -> Iterator[Hit]:
 
 
 def _is_expert(case: Case, name: str) -> bool:
-    """Tell whether `name` is that of experts that are parameters here, which another rule reports."""
-    if name.rpartition(".")[2] not in EXPERT_NAMES or any(site.block == "experts" for site in case.sites):
-        return False
-    return any(site.block == "experts" and site.adaptable is Adaptable.PARAMETER for site in case.graph.sites)
+    """Tell whether `name` is that of experts that are parameters here."""
+    return name.rpartition(".")[2] in EXPERT_NAMES and any(
+        site.block == "experts" and site.adaptable is Adaptable.PARAMETER for site in case.graph.sites
+    )
 
 
 RULE = Rule(

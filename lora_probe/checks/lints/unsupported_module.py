@@ -8,7 +8,6 @@ from lora_probe.checks.near import parameter_names, quoted
 from lora_probe.checks.records import Severity
 from lora_probe.checks.rule import Hit, Rule
 from lora_probe.checks.unsupported import refused_modules
-from lora_probe.graph import Adaptable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 def _examine(case: Case) -> Iterator[Hit]:
     for refused in refused_modules(case):
-        if any(site.adaptable is Adaptable.MODULE for site in refused.inner):
+        if refused.holds_modules:
             continue
         names = parameter_names(refused.inner)
         leaf = refused.paths[0].rpartition(".")[2]
@@ -27,7 +26,7 @@ def _examine(case: Case) -> Iterator[Hit]:
             f"{refused.class_name}, for which there is no LoRA layer",
             paths=refused.paths,
             fix=f"take {leaf!r} out of the names"
-            + (f", or add target_parameters=[{quoted(names)}]" if names else ""),
+            + (f"; to adapt its weight, name it in target_parameters=[{quoted(names)}]" if names else ""),
         )
 
 

@@ -21,13 +21,14 @@ _ACCESSORIES = frozenset({"head"})
 
 
 def _examine(case: Case) -> Iterator[Hit]:
-    towers = Counter(site.tower for site in case.sites)
+    sites = [site for site in case.sites if site.block != "head"]  # which is a finding of its own
+    towers = Counter(site.tower for site in sites)
     main = [tower for tower in _MAIN if towers[tower]]
     others = [tower for tower in towers if tower not in _MAIN and tower not in _ACCESSORIES]
     if not main or not others or case.request.chooses_tower:
         return
     counts = ", ".join(f"{towers[tower]} in {tower}" for tower in (*main, *others))
-    hit = [site.path for site in case.sites if site.tower in others]
+    hit = [site.path for site in sites if site.tower in others]
     roots = "|".join(map(re.escape, _roots(case, hit, main)))
     yield Hit(
         message=f"the targets hit several towers: {counts}",

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adapters_where", "bias_trained", "dora_used", "expression_given", "is_embedding", "is_expert", "is_head",
-    "layers_left_out", "leaf_of", "modules_saved", "other_leaves", "other_towers", "scales_differ",
+    "layers_left_out", "leaf_of", "modules_saved", "one_scale", "other_leaves", "other_towers",
+    "scales_differ", "tokens_trained",
 ]  # fmt: skip
 
 _TEXT = frozenset({"text", "decoder", "encoder", "shared", "head"})
@@ -36,12 +37,22 @@ def dora_used(case: Case) -> Iterator[Hit]:
 
 def modules_saved(case: Case) -> Iterator[Hit]:
     """Find full copies of modules."""
-    saved = case.settings.modules_to_save
+    # What PEFT itself adds for the task type ends up in the adapter, too.
+    saved = (case.prediction.settings if case.prediction else case.settings).modules_to_save
     if saved:
         yield Hit(
             message=f"modules_to_save is {', '.join(saved)}",
             paths=tuple(copy.path for copy in case.prediction.saved) if case.prediction else (),
             fix="drop modules_to_save, or merge the adapter into the model and serve that",
+        )
+
+
+def tokens_trained(case: Case) -> Iterator[Hit]:
+    """Find single rows of the embedding that are trained."""
+    if case.settings.trainable_token_indices is not None:
+        yield Hit(
+            message="trainable_token_indices is set",
+            fix="drop trainable_token_indices, or merge the adapter into the model and serve that",
         )
 
 
@@ -54,7 +65,7 @@ def bias_trained(case: Case) -> Iterator[Hit]:
 def expression_given(case: Case) -> Iterator[Hit]:
     """Find a regular expression in the place of a list."""
     target = case.settings.target_modules
-    if isinstance(target, str) and not case.settings.is_all_linear:
+    if isinstance(target, str) and not case.settings.is_all_linear and case.adapters:
         names = sorted(set(map(leaf_of, case.adapters)))
         yield Hit(
             message="target_modules is a regular expression",
@@ -163,29 +174,39 @@ def layers_left_out(case: Case) -> Iterator[Hit]:
             )
 
 
-def scales_differ(scale: Callable[[LoraSettings, int], float], *, fix: str) -> Condition:
+def one_scale(settings: LoraSettings, _rank: int) -> float:
+    """Return alpha over r, or over its root with rsLoRA: the same for all layers, as the config has it."""
+    return settings.alpha / (sqrt(settings.rank) if settings.use_rslora else settings.rank)
+
+
+def scales_differ(
+    scale: Callable[[LoraSettings, int], float], *, fix: str, one_fix: str | None = None
+) -> Condition:
     """Return the question whether an engine multiplies an adapter by another number than PEFT does.
 
-    `scale` is what the engine multiplies by, given the settings and the rank of one adapter.
+    `scale` is what the engine multiplies by, given the settings and the rank of one adapter. `one_fix` is the
+    fix where one other ``{alpha}`` would do for all adapters.
     """
 
     def when(case: Case) -> Iterator[Hit]:
         if case.prediction is None:
             return
         settings = case.prediction.settings
-        wrong = [
-            adapter
+        scales = {
+            adapter.key: (_peft_scale(settings, adapter), scale(settings, adapter.rank))
             for adapter in case.adapters
-            if not isclose(_peft_scale(settings, adapter), scale(settings, adapter.rank))
-        ]
+        }
+        wrong = {key: both for key, both in scales.items() if not isclose(*both)}
         if wrong:
-            first = wrong[0]
-            meant, used = _peft_scale(settings, first), scale(settings, first.rank)
+            first, (meant, used) = next(iter(wrong.items()))
+            alphas = {
+                f"{settings.alpha * meant / used:.6g}" if used else "" for meant, used in scales.values()
+            }
             yield Hit(
-                message=f"{len(wrong)} adapters are scaled wrongly: {first.key} by {used:.4g} instead of "
+                message=f"{len(wrong)} adapters are scaled wrongly: {first} by {used:.4g} instead of "
                 f"{meant:.4g}",
-                paths=tuple(adapter.key for adapter in wrong),
-                fix=fix.format(alpha=f"{settings.alpha * meant / used:.6g}" if used else "?"),
+                paths=tuple(wrong),
+                fix=one_fix.format(alpha=alphas.pop()) if one_fix and len(alphas) == 1 and used else fix,
             )
 
     return when

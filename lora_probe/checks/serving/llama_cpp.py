@@ -14,6 +14,7 @@ from lora_probe.checks.serving.conditions import (
     modules_saved,
     other_towers,
     scales_differ,
+    tokens_trained,
 )
 from lora_probe.checks.serving.engine import Engine, Limit
 
@@ -46,7 +47,10 @@ ENGINE = Engine(
             "use_rslora.",
             source=f"ggml-org/llama.cpp, {_CONVERTER}, lora_alpha",
             when=scales_differ(
-                _scale, fix="before converting, set lora_alpha to {alpha} in adapter_config.json"
+                _scale,
+                fix="no single lora_alpha suits all layers: merge the adapter and convert the model",
+                one_fix="before converting, set lora_alpha to {alpha} and use_rslora to false in "
+                "adapter_config.json, and drop alpha_pattern",
             ),
         ),
         Limit(
@@ -75,6 +79,15 @@ ENGINE = Engine(
             fix='Set bias="none".',
             source=_CONVERTER,
             when=bias_trained,
+        ),
+        Limit(
+            name="tokens",
+            severity=Severity.ERROR,
+            happens="stops at trained tokens.",
+            why="Only pairs of A and B, and norms, are converted.",
+            fix="Drop trainable_token_indices, or merge the adapter into the model.",
+            source=_CONVERTER,
+            when=tokens_trained,
         ),
         Limit(
             name="head",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import TYPE_CHECKING
 
 from lora_probe.checks.records import Severity
@@ -11,9 +10,12 @@ from lora_probe.checks.serving.conditions import (
     dora_used,
     expression_given,
     leaf_of,
+    modules_saved,
+    one_scale,
     other_leaves,
     other_towers,
     scales_differ,
+    tokens_trained,
 )
 from lora_probe.checks.serving.engine import Engine, Limit
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lora_probe.checks.case import Case
-    from lora_probe.peft_rules import LoraSettings
 
 KNOWN = frozenset(
     {
@@ -40,10 +41,6 @@ SAME = {
 """Names that it reads as others (`get_normalized_target_modules`)."""
 
 
-def _scale(settings: LoraSettings, _rank: int) -> float:
-    return settings.alpha / (sqrt(settings.rank) if settings.use_rslora else settings.rank)
-
-
 def _switches(case: Case) -> Iterator[Hit]:
     if not case.adapters:
         return
@@ -52,15 +49,13 @@ def _switches(case: Case) -> Iterator[Hit]:
     yield Hit(
         message=f"the server must be started for rank {rank} and for these layers, or see this adapter when "
         "it starts",
-        fix=f"--max-lora-rank {rank} --lora-target-modules {names}",
+        fix=f"start the server with --max-lora-rank {rank} --lora-target-modules {names}",
     )
 
 
 def _tokens(case: Case) -> Iterator[Hit]:
-    if case.settings.trainable_token_indices is not None or case.settings.modules_to_save:
-        yield Hit(
-            message="tokens or whole modules are trained beside the adapters", fix="drop them, or merge"
-        )
+    yield from tokens_trained(case)
+    yield from modules_saved(case)
 
 
 ENGINE = Engine(
@@ -120,7 +115,7 @@ ENGINE = Engine(
             why="rank_pattern and alpha_pattern are not applied to single layers.",
             fix="Use one rank and alpha, or patterns that keep the ratio of alpha to rank.",
             source="sglang/srt/lora/lora_config.py, _pattern_overrides",
-            when=scales_differ(_scale, fix="keep alpha / r the same in every layer"),
+            when=scales_differ(one_scale, fix="keep alpha / r the same in every layer"),
         ),
         Limit(
             name="switches",

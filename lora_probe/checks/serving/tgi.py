@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lora_probe.checks.serving.engine import Engine
-from lora_probe.checks.serving.punica import LAYERS, limits
+from lora_probe.checks.serving.punica import limits
 
 ENGINE = Engine(
     name="tgi",
     title="Text Generation Inference",
-    limits=limits(LAYERS, source="text-generation-inference/server/text_generation_server/adapters/lora.py"),
+    limits=limits(source="text-generation-inference/server/text_generation_server/adapters/lora.py"),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import TYPE_CHECKING
 
 from lora_probe.checks.records import Severity
@@ -14,8 +13,10 @@ from lora_probe.checks.serving.conditions import (
     is_embedding,
     is_expert,
     modules_saved,
+    one_scale,
     other_towers,
     scales_differ,
+    tokens_trained,
 )
 from lora_probe.checks.serving.engine import Engine, Limit
 from lora_probe.graph import Kind
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lora_probe.checks.case import Case
-    from lora_probe.peft_rules import Adapter, LoraSettings
+    from lora_probe.peft_rules import Adapter
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values of --max-lora-rank (`MaxLoRARanks` in vllm/config/lora.py)."""
@@ -50,10 +51,6 @@ def _rank(case: Case) -> Iterator[Hit]:
             message=f"rank {highest} is above the default limit of {DEFAULT_RANK}",
             fix=f"start the server with --max-lora-rank {enough}",
         )
-
-
-def _scale(settings: LoraSettings, _rank: int) -> float:
-    return settings.alpha / (sqrt(settings.rank) if settings.use_rslora else settings.rank)
 
 
 def _is_no_layer(_case: Case, adapter: Adapter) -> bool:
@@ -131,6 +128,15 @@ ENGINE = Engine(
             when=bias_trained,
         ),
         Limit(
+            name="tokens",
+            severity=Severity.ERROR,
+            happens="refuses adapters with trained tokens.",
+            why="A tensor that is neither A nor B has a name that it cannot read.",
+            fix="Drop trainable_token_indices, or merge the adapter into the model.",
+            source="vllm/lora/utils.py, parse_fine_tuned_lora_name",
+            when=tokens_trained,
+        ),
+        Limit(
             name="scale",
             severity=Severity.ERROR,
             happens="applies one alpha / r to all layers.",
@@ -138,7 +144,7 @@ ENGINE = Engine(
             "strong or too weak, without a message.",
             fix="Use one rank and alpha, or patterns that keep the ratio of alpha to rank.",
             source="vllm/lora/peft_helper.py, vllm_lora_scaling_factor",
-            when=scales_differ(_scale, fix="keep alpha / r the same in every layer"),
+            when=scales_differ(one_scale, fix="keep alpha / r the same in every layer"),
         ),
         Limit(
             name="layers",
