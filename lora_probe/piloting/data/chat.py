@@ -79,8 +79,8 @@ def _between_turns(
 ) -> tuple[list[int], list[bool]]:
     if not getattr(tokenizer, "is_fast", False):
         raise UnfitTokenizer(
-            problem="cannot tell which characters a token covers, which training on the assistant's turns needs",
-            advice="train on all tokens instead",
+            problem="cannot tell which characters a token covers",
+            advice="train on all tokens instead of the assistant's",
         )
     whole = _apply(tokenizer, messages, content, tokenize=False)
     made = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -88,16 +88,14 @@ def _between_turns(
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        asked = (
-            _apply(tokenizer, messages[:turn], content, tokenize=False, add_generation_prompt=True)
-            if turn
-            else ""
-        )
+        asked = ""
+        if turn:
+            asked = _apply(tokenizer, messages[:turn], content, tokenize=False, add_generation_prompt=True)
         told = _apply(tokenizer, messages[: turn + 1], content, tokenize=False)
         if not (whole.startswith(told) and told.startswith(asked)):
             raise UnfitTokenizer(
-                problem="has a chat template that marks no turns with {% generation %} and renders one differently "
-                "once others follow",
+                problem="has a chat template that marks no turns with {% generation %} and renders a turn "
+                "differently once others follow",
                 advice="add the marks to the template, or train on all tokens",
             )
         for token, (start, stop) in enumerate(made["offset_mapping"]):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lora_probe.piloting.data.chat import assistant_mask, conversation_ids, require_template
 from lora_probe.piloting.data.examples import IGNORED, TrainOn
 from lora_probe.piloting.data.layouts import Kind
-from lora_probe.piloting.data.tokenized import Tokenized
+from lora_probe.piloting.data.tokenized import AT_ONCE, Tokenized
 from lora_probe.piloting.errors import BadDataOption
 
 if TYPE_CHECKING:
@@ -70,13 +70,9 @@ def _completions(
     contents: Sequence[Content], tokenizer: Any, train_on: TrainOn
 ) -> Iterator[tuple[list[int], list[bool]]]:
     texts = [content for content in contents if isinstance(content.cells["prompt"], str)]
-    prompts = iter(_plain(tokenizer, [content.cells["prompt"] for content in texts]))
-    wholes = iter(
-        _plain(
-            tokenizer,
-            [content.cells["prompt"] + _ended(content.cells["completion"], tokenizer) for content in texts],
-        )
-    )
+    prompts = _plain(tokenizer, [content.cells["prompt"] for content in texts])
+    ended = [content.cells["prompt"] + _ended(content.cells["completion"], tokenizer) for content in texts]
+    wholes = _plain(tokenizer, ended)
     for content in contents:
         if isinstance(content.cells["prompt"], str):
             prompt, ids = next(prompts), next(wholes)
@@ -100,8 +96,10 @@ def _conversation(
     return ids, [True] * len(ids)
 
 
-def _plain(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    return list(tokenizer(texts, verbose=False)["input_ids"]) if texts else []
+def _plain(tokenizer: Any, texts: Sequence[str]) -> Iterator[list[int]]:
+    """Yield the tokens of each text; some at a time, because what a tokenizer returns takes much memory."""
+    for start in range(0, len(texts), AT_ONCE):
+        yield from tokenizer(list(texts[start : start + AT_ONCE]), verbose=False)["input_ids"]
 
 
 def _ended(text: str, tokenizer: Any) -> str:

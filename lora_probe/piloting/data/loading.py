@@ -102,7 +102,7 @@ def load_data(
         train_examples=len(train),
         tuning_examples=len(tuning),
         test_examples=len(test),
-        train_tokens=sum(label != IGNORED for example in rows_to_train for label in example.labels),
+        train_tokens=sum(len(row.labels) - row.labels.count(IGNORED) for row in rows_to_train),
         truncated_examples=prepared.truncated,
         duplicates_removed=contents.duplicates + prepared.alike,
         options=_options(options, contents.layout, max_length=max_length, packing=packing),

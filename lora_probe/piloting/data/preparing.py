@@ -134,4 +134,4 @@ def _example(key: str, made: Tokenized) -> Example:
 def _trains(example: Example, task: Task) -> bool:
     """Tell whether a loss can be taken; a causal model never predicts the first token."""
     predicted = example.labels[1:] if task is Task.CAUSAL_LM else example.labels
-    return len(example.input_ids) > 0 and any(label != IGNORED for label in predicted)
+    return len(example.input_ids) > 0 and predicted.count(IGNORED) < len(predicted)

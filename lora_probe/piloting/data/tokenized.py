@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["Tokenized", "encode"]
+__all__ = ["AT_ONCE", "Encoded", "Tokenized", "encode"]
+
+AT_ONCE = 1000
+"""Texts that a tokenizer gets in one call."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,30 +43,30 @@ def encode(
     *,
     max_length: int,
     target: bool = False,
-) -> list[Encoded]:
-    """Return the tokens of each text (and its pair), cut to `max_length` with special tokens kept.
+) -> Iterator[Encoded]:
+    """Yield the tokens of each text (and its pair), cut to `max_length` with special tokens kept.
 
     `target` asks for the tokens of what a sequence-to-sequence model is to write.
     """
-
-    def call(first: Sequence[str], second: Sequence[str] | None, **how: Any) -> Any:
-        told = {"text_target": list(first)} if target else {"text": list(first), "text_pair": second}
-        return tokenizer(**told, return_special_tokens_mask=True, verbose=False, **how)
-
-    made = call(texts, list(pairs) if pairs is not None else None)
-    found = []
-    for index, ids in enumerate(made["input_ids"]):
-        row, place = made, index
-        if len(ids) > max_length:
-            pair = [pairs[index]] if pairs is not None else None
-            row, place = call([texts[index]], pair, truncation=True, max_length=max_length), 0
-        types = row.get("token_type_ids")
-        found.append(
-            Encoded(
+    for start in range(0, len(texts), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        first, second = list(texts[some]), list(pairs[some]) if pairs is not None else None
+        made = _call(tokenizer, first, second, target=target)
+        for index, ids in enumerate(made["input_ids"]):
+            row, place = made, index
+            if len(ids) > max_length:
+                pair = [second[index]] if second is not None else None
+                cut = {"truncation": True, "max_length": max_length}
+                row, place = _call(tokenizer, [first[index]], pair, target=target, **cut), 0
+            types = row.get("token_type_ids")
+            yield Encoded(
                 input_ids=row["input_ids"][place],
                 special=row["special_tokens_mask"][place],
                 token_type_ids=types[place] if types is not None else None,
                 length=len(ids),
             )
-        )
-    return found
+
+
+def _call(tokenizer: Any, texts: list[str], pairs: list[str] | None, *, target: bool, **how: Any) -> Any:
+    told = {"text_target": texts} if target else {"text": texts, "text_pair": pairs}
+    return tokenizer(**told, return_special_tokens_mask=True, verbose=False, **how)
