@@ -23,6 +23,7 @@ from lora_probe.cli.output import write_text
 from lora_probe.errors import UnwritableOutput
 from lora_probe.graph import ModuleGraph
 from lora_probe.scanner.verification import Mismatch
+from lora_probe.targets import parse_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -285,6 +286,24 @@ def test_a_pattern_without_models_says_what_is_near(capsys: pytest.CaptureFixtur
     """A mistyped name is answered with what it may have meant."""
     assert cli.run(["models", "Qwen/Qwen3-30B-A3C"]) == 2
     assert "Qwen/Qwen3-30B-A3B" in capsys.readouterr().err
+
+
+def test_every_word_of_a_role_is_listed_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who writes a target set finds all words in one place, also as JSON, and each of them can be read."""
+    assert cli.run(["roles"]) == 0
+    shown = capsys.readouterr().out
+    assert cli.run(["roles", "--json"]) == 0
+    words = json.loads(capsys.readouterr().out)
+    assert set(words) == {"towers", "blocks", "parts", "presets"}
+    lists = [words["towers"], words["blocks"], words["presets"], *words["parts"].values()]
+    assert all(
+        f"\n  {word} " in shown and meaning in shown for each in lists for word, meaning in each.items()
+    )
+    assert "parts of attention, cross_attention\n" in shown
+    texts = [f"{tower}:" for tower in words["towers"]] + list(words["blocks"])
+    texts += [f"{block}.{part}" for block, parts in words["parts"].items() for part in parts]
+    assert [str(parse_targets(text)) for text in texts] == texts
+    assert all(parse_targets(name) == parse_targets(text) for name, text in words["presets"].items())
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from lora_probe.cli.check import check
 from lora_probe.cli.diff import diff
 from lora_probe.cli.export import export
 from lora_probe.cli.models import models
+from lora_probe.cli.roles import roles
 from lora_probe.cli.scan import scan
 from lora_probe.errors import LoraProbeError
 
@@ -51,6 +52,7 @@ lora_probe.add_command(budget)
 lora_probe.add_command(check)
 lora_probe.add_command(export)
 lora_probe.add_command(diff)
+lora_probe.add_command(roles)
 lora_probe.add_command(models)
 
 

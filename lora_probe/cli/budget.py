@@ -25,7 +25,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Show what LoRA costs on MODEL, for each target set and rank.")
 @click.argument("model")
 @click.option(
     "-t", "--targets", multiple=True, metavar="SPEC",

@@ -26,10 +26,10 @@ FINDINGS = 1
 """Exit code with --strict where a finding is an error."""
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Say what PEFT will really do with a target set.")
 @click.argument("model", required=False)
 @click.option(
-    "--targets", help="What you would hand to PEFT: names with commas, a regular expression, or roles."
+    "-t", "--targets", help="What you would hand to PEFT: names with commas, a regular expression, or roles."
 )
 @click.option("-r", "--rank", type=int, default=16, show_default=True, help="Rank of the LoRA.")
 @click.option("--alpha", type=float, help="lora_alpha.  [default: the rank]")

@@ -20,7 +20,7 @@ DIFFERENT = 1
 """Exit code with --exit-code where the sides differ, as of other programs called diff."""
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Show in what two models, or two target sets, differ.")
 @click.argument("first", metavar="MODEL")
 @click.argument("second", metavar="[OTHER_MODEL]", required=False)
 @click.option(

@@ -26,7 +26,7 @@ NAMES = (
 """The trainers; not taken from the exporters, so that help is shown without loading them."""
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Write a trainer's configuration for a target set.")
 @click.argument("model")
 @click.option("-t", "--targets", required=True, metavar="SPEC", help=f"The target set: {TARGETS}")
 @click.option("--to", type=click.Choice(NAMES), required=True, help="The trainer to write for.")
