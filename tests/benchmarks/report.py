@@ -17,6 +17,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.report.wording import TIMES
+from tests.benchmarks.bench_targets import WAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,6 +66,10 @@ def _lines(records: list[dict[str, Any]], load: float) -> Iterator[str]:
     yield from _walks(records)
     yield ""
     yield from _budgets(records)
+    yield ""
+    yield from _counts(records)
+    yield ""
+    yield from _emissions(records)
 
 
 def _machine(load: float) -> Iterator[str]:
@@ -112,7 +117,6 @@ def _commands(records: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _walks(records: list[dict[str, Any]]) -> Iterator[str]:
-    walks = [record for record in records if "layers" in record["extra_info"]]
     yield "## Walking a model that is already built"
     yield ""
     yield (
@@ -122,38 +126,69 @@ def _walks(records: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "| layers | modules | median | for each module |"
     yield "|--:|--:|--:|--:|"
-    for record in walks:
-        layers, modules = record["extra_info"]["layers"], record["extra_info"]["modules"]
-        seconds = record["stats"]["median"]
+    for facts, stats in _of(records, "layers"):
+        layers, modules, seconds = facts["layers"], facts["modules"], stats["median"]
         yield f"| {layers} | {modules:,} | {1e3 * seconds:.1f} ms | {1e6 * seconds / modules:.1f} µs |"
 
 
 def _budgets(records: list[dict[str, Any]]) -> Iterator[str]:
-    sweeps = [record for record in records if "budget" in record["extra_info"]]
-    one_set = {
-        record["extra_info"]["one_set"]: record["stats"]["median"]
-        for record in records
-        if "one_set" in record["extra_info"]
-    }
     yield "## Budgets of a model that is already scanned"
     yield ""
     yield "Rows of `lora_probe.budget` for meta-llama/Llama-3.1-8B, each with the exact bytes of its file."
     yield ""
     yield "| what | rows | median | range | aim for 1,000 rows |"
     yield "|:--|--:|--:|--:|--:|"
-    for record in sweeps:
-        stats, facts = record["stats"], record["extra_info"]
+    for facts, stats in _of(records, "budget"):
         yield (
             f"| {facts['budget']} | {facts['rows']:,} | {stats['median']:.2f} s "
             f"| {stats['min']:.2f} to {stats['max']:.2f} s | < 1 s |"
         )
-    ours, theirs = one_set["resolved and counted"], one_set["injected by PEFT"]
+
+
+def _counts(records: list[dict[str, Any]]) -> Iterator[str]:
+    times: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    trained: defaultdict[str, set[int]] = defaultdict(set)
+    for facts, stats in _of(records, "counted"):
+        times[facts["counted"]][facts["way"]] = stats["median"]
+        trained[facts["counted"]].add(facts["parameters"])
+    yield "## One target set beside a dry run of PEFT"
     yield ""
     yield (
-        f"One set, all-linear of the same model: resolved and counted in {1e3 * ours:.1f} ms; injected by "
-        f"PEFT into the model on the meta device and counted there in {1e3 * theirs:.0f} ms, "
-        f"{theirs / ours:.0f} times as long (aim: at least 50{TIMES})."
+        "meta-llama/Llama-3.1-8B: resolved and counted from the graph, with all that is worked out for it; "
+        "and injected by PEFT into the same model on the meta device and counted there. Medians."
     )
+    yield ""
+    yield "| targets | parameters | resolved and counted | injected by PEFT | ratio | aim |"
+    yield "|:--|--:|--:|--:|--:|--:|"
+    for targets, by_way in times.items():
+        ours, theirs = (by_way[way] for way in WAYS)
+        found = " or ".join(f"{count:,}" for count in sorted(trained[targets]))
+        yield (
+            f"| `{targets}` | {found} | {1e3 * ours:.1f} ms | {1e3 * theirs:.0f} ms "
+            f"| {theirs / ours:.0f}{TIMES} | at least 50{TIMES} |"
+        )
+
+
+def _emissions(records: list[dict[str, Any]]) -> Iterator[str]:
+    yield "## From weights back to what PEFT is told"
+    yield ""
+    yield (
+        "`lora_probe.emit` for the largest models of the catalogue, the proof by a second resolution over "
+        "the whole graph included. Medians."
+    )
+    yield ""
+    yield "| model | targets | weights | told as | median | worst | aim |"
+    yield "|:--|:--|--:|:--|--:|--:|--:|"
+    for facts, stats in _of(records, "emitted"):
+        yield (
+            f"| {facts['model']} | `{facts['emitted']}` | {facts['sites']:,} | {', '.join(facts['told'])} "
+            f"| {1e3 * stats['median']:.0f} ms | {1e3 * stats['max']:.0f} ms | < 1 s |"
+        )
+
+
+def _of(records: list[dict[str, Any]], key: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the facts and the timings of each record that has the fact `key`."""
+    return ((each["extra_info"], each["stats"]) for each in records if key in each["extra_info"])
 
 
 def _text(path: str) -> str:
