@@ -43,9 +43,6 @@ class Observer:
     def trial_failed(self, result: Failed) -> None:
         """See a trial end without a result, as it went to the log."""
 
-    def arm_dropped(self, candidate: str, reason: str) -> None:
-        """See the protocol drop a candidate at a rung; `reason` is a sentence."""
-
     def unit_done(self, unit: Unit) -> None:
         """See that all trials of `unit` have reached its last step or failed."""
 

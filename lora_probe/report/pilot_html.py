@@ -19,6 +19,7 @@ from lora_probe.report.pilot_wording import (
     TITLES,
     adapter_config,
     arm_cells,
+    dropped_text,
     export_command,
     failure_text,
     how,
@@ -72,6 +73,7 @@ def pilot_page(analysis: Analysis) -> str:
             how=how(analysis),
             command=pilot_command(analysis.plan),
             hashes=_hashes(analysis),
+            dropped_text=dropped_text,
             failure_text=failure_text,
             versions=_versions(analysis),
         )

@@ -11,6 +11,7 @@ from lora_probe.report.pilot_wording import (
     TITLES,
     adapter_config,
     arm_cells,
+    dropped_text,
     failure_text,
     how,
     interval,
@@ -55,7 +56,7 @@ def _lines(analysis: Analysis) -> Iterator[str]:
                 [code(each.candidate), signed(each.difference), plain(interval(each)), plain(each.relation)]
             )
         yield ""
-    yield from (f"- dropped: {plain(each.reason)}" for each in analysis.dropped)
+    yield from (f"- dropped: {plain(dropped_text(each))}" for each in analysis.dropped)
     yield from (f"- failed: {plain(failure_text(each))}" for each in analysis.failures)
     for name, paths in analysis.dead_adapters.items():
         yield f"- no gradient: {code(name)}: {', '.join(map(code, paths))}"

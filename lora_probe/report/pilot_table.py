@@ -13,6 +13,7 @@ from lora_probe.report.pilot_figures import forest
 from lora_probe.report.pilot_wording import (
     TITLES,
     arm_cells,
+    dropped_text,
     failure_text,
     interval,
     pilot_facts,
@@ -58,7 +59,7 @@ class PilotTable:
             yield Padding(table, (0, 0, 0, _INDENT))
         yield ""
         for each in analysis.dropped:
-            yield Hanging("dropped: ", printable(each.reason))
+            yield Hanging("dropped: ", printable(dropped_text(each)))
         for failed in analysis.failures:
             yield Hanging("failed: ", printable(failure_text(failed)))
         for name, paths in analysis.dead_adapters.items():

@@ -12,7 +12,7 @@ from lora_probe.report.numbers import exact
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lora_probe.piloting.outcome import Analysis, LeaderboardRow
+    from lora_probe.piloting.outcome import Analysis, Dropped, LeaderboardRow
     from lora_probe.piloting.records import Candidate, Failed, Plan
     from lora_probe.report.pilot_figures import ForestRow
 
@@ -20,6 +20,7 @@ __all__ = [
     "TITLES",
     "adapter_config",
     "arm_cells",
+    "dropped_text",
     "duration",
     "export_command",
     "failure_text",
@@ -115,6 +116,11 @@ def arm_cells(row: LeaderboardRow, analysis: Analysis) -> tuple[str, ...]:
     )
 
 
+def dropped_text(dropped: Dropped) -> str:
+    """Return which arm was taken out, when and why."""
+    return f"{dropped.candidate}, {dropped.reason}"
+
+
 def failure_text(failed: Failed) -> str:
     """Return which trial failed, when, how and why."""
     trial = failed.trial
@@ -183,7 +189,7 @@ def _how(analysis: Analysis) -> Iterator[str]:
     yield f"""The verdict compares losses on {_count(plan.data.test_examples, "example")} that nothing else
         has seen, item by item, with {_count(len(protocol.seeds), "seed")}: {protocol.confidence:.0%}
         intervals from {exact(protocol.resamples)} bootstrap resamples of seeds and items, Holm-corrected."""
-    yield f"""Differences up to {protocol.margin:g} nats per token do not matter: that was fixed beforehand."""
+    yield f"Differences up to {protocol.margin:g} nats per token do not matter, as was fixed beforehand."
     noise = analysis.rerun_noise
     if noise is not None:
         apart = "both agree to the bit" if noise.identical else f"they differ by {noise.difference:.2g} nats"
