@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lora_probe.errors import LoraProbeError, near_misses
+from lora_probe.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,16 +13,31 @@ if TYPE_CHECKING:
 __all__ = [
     "BadDataOption",
     "BadExample",
+    "BadPilotOption",
+    "ChangedUnderneath",
+    "DamagedLog",
     "DataNotFound",
     "DatasetUnavailable",
+    "FolderInUse",
+    "ForeignFolder",
     "LongerThanModel",
     "MissingColumn",
+    "MissingLibrary",
+    "NoDevice",
+    "NoPilot",
     "NoUsableData",
+    "NoWeights",
     "OutOfMemory",
+    "PlanDiffers",
     "TooLittleData",
+    "UnfitModel",
     "UnfitTokenizer",
     "UnreadableData",
+    "UnwritableRun",
 ]
+
+_MOST_DIFFERENCES = 5
+"""Differences between plans that one sentence names."""
 
 
 class OutOfMemory(LoraProbeError, MemoryError):
@@ -128,8 +144,8 @@ class UnwritableRun(LoraProbeError, OSError):
     def __init__(self, *, path: str, reason: str) -> None:
         self.path, self.reason = path, reason
         super().__init__(
-            f"cannot write {path}: {reason}; nothing that was measured before is lost: make room and run the same "
-            "command again"
+            f"cannot write {path}: {reason}; nothing that was measured before is lost: "
+            "make room and run the same command again"
         )
 
 
@@ -140,8 +156,8 @@ class DamagedLog(LoraProbeError, ValueError):
         self.path, self.problem, self.line = path, problem, line
         where = f", line {line}" if line is not None else ""
         super().__init__(
-            f"{path}{where}: this is none of lora-probe's own ({printable(problem, limit=120)}); restore the file, "
-            "or start anew in another folder"
+            f"{path}{where}: this is none of lora-probe's own ({printable(problem, limit=120)}); "
+            "restore the file, or start anew in another folder"
         )
 
 
@@ -167,7 +183,8 @@ class FolderInUse(LoraProbeError, BlockingIOError):
     def __init__(self, *, path: str, owner: str) -> None:
         self.path, self.owner = path, owner
         super().__init__(
-            f"--out {path}: {owner} works on it; wait for its end, or share the work with --shard i/n from the start"
+            f"--out {path}: {owner} works on it; wait for its end, "
+            "or share the work with --shard i/n from the start"
         )
 
 
@@ -179,8 +196,8 @@ class PlanDiffers(LoraProbeError, ValueError):
         shown = "; ".join(self.differences[:_MOST_DIFFERENCES])
         more = len(self.differences) - _MOST_DIFFERENCES
         super().__init__(
-            f"--out {path} holds a pilot with another plan: {shown}{f'; and {more} more' if more > 0 else ''}; "
-            "run it as it was, or give another folder"
+            f"--out {path} holds a pilot with another plan: {shown}"
+            f"{f'; and {more} more' if more > 0 else ''}; run it as it was, or give another folder"
         )
 
 
