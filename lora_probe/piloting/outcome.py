@@ -160,10 +160,11 @@ class LearningRatePoint:
 
     learning_rate: float
     step: int
-    """Where `loss` was measured: the last rung that it reached."""
+    """Where `loss` was measured: the first rung, which all rates of an arm reach."""
     loss: float | None
-    """Nats per token on the tuning part; None where the trial failed."""
+    """Nats per token on the tuning part; None where the trial failed before."""
     failure: Failure | None = None
+    """Also where it failed later on."""
     extended: bool = False
     """Whether it lies beyond the grid that was planned."""
 

@@ -161,9 +161,9 @@ class _Walk:
             for seed in self._plan.protocol.seeds[1:]:
                 trial = Trial(candidate=arm.name, learning_rate=rate, seed=seed)
                 self._ask(trial, start=0, stop=stop, splits=_BOTH)
-        trial = self._progress.rerun
-        if trial and self._twin(trial) in {self._trial(arm, self._progress.chosen[arm.name]) for arm in arms}:
-            self._ask(trial, start=last if len(self.rungs) > 1 else 0, stop=stop)
+        again = self._progress.rerun
+        if again and self._twin(again) in {self._trial(arm, self._progress.chosen[arm.name]) for arm in arms}:
+            self._ask(again, start=last if len(self.rungs) > 1 else 0, stop=stop)
 
     def _standing(self, arms: Sequence[Candidate], place: int) -> Iterator[tuple[str, Evaluated]]:
         """Yield the best of each arm's rates after a rung, and keep the better of them for the next."""
@@ -209,10 +209,12 @@ class _Walk:
 
     def _rerun_noise(self, step: int) -> float | None:
         """Return by how much two equal runs differ at the last rung, up to `step`, that both reached."""
-        trial = self._progress.rerun
-        for rung in (each for each in reversed(self.rungs) if trial and each <= step):
-            again = self._ledger.evaluated(trial, rung)
-            once = self._ledger.evaluated(self._twin(trial), rung)
-            if once and again:
-                return abs(once.loss - again.loss)
+        again = self._progress.rerun
+        if again is None:
+            return None
+        for rung in (each for each in reversed(self.rungs) if each <= step):
+            first = self._ledger.evaluated(self._twin(again), rung)
+            second = self._ledger.evaluated(again, rung)
+            if first and second:
+                return abs(first.loss - second.loss)
         return None
