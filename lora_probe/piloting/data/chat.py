@@ -92,6 +92,9 @@ def _between_turns(
         if turn:
             asked = _apply(tokenizer, messages[:turn], content, tokenize=False, add_generation_prompt=True)
         told = _apply(tokenizer, messages[: turn + 1], content, tokenize=False)
+        if turn + 1 < len(messages):
+            # Some templates close every conversation; what follows this turn then replaces the closing.
+            told = told.removesuffix(tokenizer.eos_token or "")
         if not (whole.startswith(told) and told.startswith(asked)):
             raise UnfitTokenizer(
                 problem="has a chat template that marks no turns with {% generation %} and renders a turn "
