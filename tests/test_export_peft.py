@@ -65,3 +65,28 @@ def test_peft_adapts_exactly_the_resolved_weights(
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     (row,) = lora_probe.budget(graph, [targets], 4, **options).rows  # type: ignore[arg-type]
     assert trained == row.trainable_parameters
+
+
+@pytest.mark.parametrize(
+    ("model", "targets", "task"),
+    [
+        ("meta-llama/Llama-3.2-1B", "attention", "CAUSAL_LM"),
+        ("openai-community/gpt2", "attention", "CAUSAL_LM"),
+        ("google/gemma-3-4b-it", "text:attention", "CAUSAL_LM"),
+        ("google-t5/t5-small", "attention", "SEQ_2_SEQ_LM"),
+        ("openai/whisper-tiny", "attention", None),
+        ("google-bert/bert-base-uncased", "attention", None),
+    ],
+)
+def test_the_task_is_the_model_s_where_it_writes_text(
+    model: str, targets: str, task: str | None, tmp_path: Path
+) -> None:
+    """`get_peft_model` takes the task, makes its class of it, and trains the same as without."""
+    graph = lora_probe.scan(model)
+    (tmp_path / "adapter_config.json").write_text(lora_probe.export(graph, targets, to="peft", rank=4))
+    config = LoraConfig.from_pretrained(tmp_path)
+    assert config.task_type == task
+    kind = {"CAUSAL_LM": "PeftModelForCausalLM", "SEQ_2_SEQ_LM": "PeftModelForSeq2SeqLM", None: "PeftModel"}
+    adapted = get_peft_model(build(locate(model)).module, config)
+    assert type(adapted).__name__ == kind[task]
+    assert adapted_weights(adapted) == {site.parameter for site in lora_probe.resolve(graph, targets)}

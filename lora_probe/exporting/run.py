@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.budgeting.choice import LoraOptions, choose
@@ -22,6 +21,7 @@ from lora_probe.exporting import (
     unsloth,
 )
 from lora_probe.exporting.plan import Plan
+from lora_probe.exporting.unused import check_used
 from lora_probe.peft_rules import Inventory, predict
 from lora_probe.targets import TargetSpec
 
@@ -47,6 +47,8 @@ TRAINERS: Mapping[str, Callable[[Plan], str]] = {
     "mlx-lm": mlx_lm.write,
 }
 """What writes the configuration of each trainer."""
+_HIGHEST_ALPHA = 2**30
+"""An alpha beyond is a slip of the keyboard; no rank is as high."""
 
 
 class ExportOptions(LoraOptions, total=False):
@@ -114,13 +116,9 @@ def _plan(
     settings = replace(
         choose(inventory, text, known).settings, rank=rank, alpha=alpha, dropout=dropout, alpha_pattern=alphas
     )
-    return Plan(
-        trainer=trainer,
-        inventory=inventory,
-        text=text,
-        settings=settings,
-        prediction=predict(inventory, settings),
-    )
+    prediction = predict(inventory, settings)
+    check_used(settings, prediction, inventory)
+    return Plan(trainer=trainer, inventory=inventory, text=text, settings=settings, prediction=prediction)
 
 
 def _text(targets: TargetSpec | str | Sequence[str]) -> str:
@@ -130,6 +128,7 @@ def _text(targets: TargetSpec | str | Sequence[str]) -> str:
 
 
 def _positive(alpha: float) -> float:
-    if not isfinite(alpha) or alpha <= 0:
-        raise BadQuantity(option="alpha", text=str(alpha), problem="is no positive number", example="32")
+    if not 0 < alpha <= _HIGHEST_ALPHA:
+        problem = f"is no positive number up to {_HIGHEST_ALPHA:,}"
+        raise BadQuantity(option="alpha", text=str(alpha), problem=problem, example="32")
     return int(alpha) if alpha == int(alpha) else alpha

@@ -1,0 +1,39 @@
+"""Options that name nothing in the model: PEFT passes over them, and something else is trained than asked for."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from lora_probe.errors import UnmatchedTarget
+from lora_probe.peft_rules.matching import pattern_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lora_probe.peft_rules import Inventory, LoraSettings, Prediction
+
+__all__ = ["check_used"]
+
+
+def check_used(settings: LoraSettings, prediction: Prediction, inventory: Inventory) -> None:
+    """Check that whatever the options of `settings` name is there.
+
+    Raises:
+        UnmatchedTarget: an entry of `modules_to_save` is the end of no module's path, or a pattern of ranks
+            or alphas applies to no adapter.
+
+    """
+    for entry in settings.modules_to_save:
+        if not any(path.endswith(entry) for path in inventory.paths):
+            raise _unmatched(entry, "in modules_to_save is no module of this model", inventory.paths)
+    keys = [adapter.key for adapter in prediction.adapters]
+    for name in ("rank_pattern", "alpha_pattern"):
+        for pattern in getattr(settings, name):
+            if not any(pattern_key((pattern,), key) for key in keys):
+                raise _unmatched(pattern, f"in {name} applies to nothing that is adapted", keys)
+
+
+def _unmatched(name: str, problem: str, paths: Iterable[str]) -> UnmatchedTarget:
+    leaves = dict.fromkeys(path.rpartition(".")[2] for path in paths)
+    return UnmatchedTarget(target=name, problem=problem, near=get_close_matches(name[:200], leaves, n=4))
