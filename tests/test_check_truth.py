@@ -128,16 +128,25 @@ def test_a_dry_run_agrees_with_the_check(model: str, targets: str, options: dict
 
 
 def test_a_dry_run_shows_what_was_dropped() -> None:
-    """Requested, matched and dropped stand side by side, and what PEFT added by itself is told apart."""
+    """Requested, matched and dropped stand side by side, expert names beside what PEFT translates them to."""
     settings = LoraSettings(rank=4, alpha=4, target_modules=("q_proj", "k_prj", "gate_proj", "up_proj"))
     run = dry_run(build(locate(QWEN_MOE, source="catalogue")).module, settings)
     assert {each.text: len(each.matched) for each in run.requested} == {
-        "q_proj": 48, "k_prj": 0, "gate_proj": 0, "up_proj": 0,
+        "q_proj": 48, "k_prj": 0, "gate_proj": 48, "up_proj": 48,
     }  # fmt: skip
-    assert run.dropped == ("k_prj", "gate_proj", "up_proj")
-    assert len(run.unrequested) == 48
+    assert run.dropped == ("k_prj",)
+    assert not run.unrequested
+    assert all(name.endswith(".experts.gate_up_proj") for name in run.requested[2].matched)
     assert any("rank_pattern" in warning for warning in run.warnings)
     assert run.to_dict()["dropped"] == list(run.dropped)
+
+
+def test_a_dry_run_tells_apart_what_nobody_asked_for() -> None:
+    """What PEFT adds to an expression that it cuts down is no match of the expression."""
+    settings = LoraSettings(rank=4, alpha=4, target_modules=CASES["pattern-widened"][0].targets)
+    run = dry_run(build(locate(QWEN_MOE, source="catalogue")).module, settings)
+    assert len(run.requested[0].matched) == 8
+    assert len(run.unrequested) == 2 * 48 - 8
 
 
 def test_a_dry_run_needs_a_module() -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.errors import BadTargets
+from lora_probe.peft_rules.experts import renamed_to
 from lora_probe.peft_rules.matching import compiled
+from lora_probe.peft_rules.tables import RENAMED_EXPERTS, renamed_experts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +44,7 @@ class DryRun:
 
     requested: tuple[Requested, ...]
     unrequested: tuple[str, ...]
-    """What PEFT targeted although no request names it: expert parameters under new names, and the like."""
+    """What PEFT targeted although no request names it: what it widened an expression to, and tied weights."""
     trainable_parameters: int
     """Elements that require a gradient, each storage once."""
     refusal: str | None
@@ -83,6 +85,7 @@ def dry_run(model: Any, settings: LoraSettings) -> DryRun:
 
     if not isinstance(model, torch.nn.Module):
         raise BadTargets(text=type(model).__name__, problem="is no nn.Module to inject into")
+    model_type = str(getattr(getattr(model, "config", None), "model_type", ""))
     try:
         tuned, seen = _inject(model, settings)
     except Exception as error:  # noqa: BLE001 - PEFT raises whatever comes, and that is the answer
@@ -96,7 +99,7 @@ def dry_run(model: Any, settings: LoraSettings) -> DryRun:
         )
     targeted = [*tuned.base_model.targeted_module_names, *tuned.base_model.targeted_parameter_names]
     requested = tuple(
-        Requested(text=text, matched=_for(text, targeted, settings)) for text in _texts(settings)
+        Requested(text=text, matched=_for(text, targeted, settings, model_type)) for text in _texts(settings)
     )
     named = {name for each in requested for name in each.matched}
     elements = {
@@ -137,11 +140,14 @@ def _texts(settings: LoraSettings) -> Iterator[str]:
     yield from settings.target_parameters
 
 
-def _for(text: str, targeted: list[str], settings: LoraSettings) -> tuple[str, ...]:
-    """Return what PEFT targeted for one request."""
+def _for(text: str, targeted: list[str], settings: LoraSettings, model_type: str) -> tuple[str, ...]:
+    """Return what PEFT targeted for one request, under the parameter's name where it translates that."""
     if settings.is_all_linear and text == settings.target_modules:
         return tuple(targeted)
     if text == settings.target_modules:
         matches = compiled(text, field="target_modules").fullmatch
         return tuple(name for name in targeted if matches(name))
-    return tuple(name for name in targeted if name == text or name.endswith(f".{text}"))
+    family = renamed_experts(model_type)
+    renamed = renamed_to(text, RENAMED_EXPERTS[family]) if family else None
+    end = renamed[1] if renamed else text
+    return tuple(name for name in targeted if name == end or name.endswith(f".{end}"))

@@ -14,7 +14,7 @@ from lora_probe.checks.rule import Hit, Rule
 from lora_probe.graph import Adaptable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lora_probe.checks.case import Case
 
@@ -26,15 +26,20 @@ _MOST = 20
 
 def _examine(case: Case) -> Iterator[Hit]:
     lost = [name for name in case.names if not case.matches(name) and name not in case.renamed]
-    if len(lost) > _MOST:
-        yield Hit(
-            message=f"{len(lost):,} of {len(case.names):,} target_modules entries match no module, first "
-            f"{quoted(lost[:_SHOWN])}",
-            fix=f"check that they are names of this model: {suggestion(case, lost[0])}",
-        )
-    else:
-        yield from _modules(case)
-    yield from _others(case)
+    yield from _many("target_modules", lost) if len(lost) > _MOST else _modules(case)
+    known = case.inventory.parameter_names
+    lost = [name for name in case.settings.target_parameters if not known.ending_with((name,))]
+    yield from _many("target_parameters", lost) if len(lost) > _MOST else _parameters(case, lost)
+    paths = case.inventory.paths
+    lost = [name for name in case.settings.modules_to_save if not any(path.endswith(name) for path in paths)]
+    yield from _many("modules_to_save", lost) if len(lost) > _MOST else _saved(case, lost)
+
+
+def _many(field: str, lost: Sequence[str]) -> Iterator[Hit]:
+    yield Hit(
+        message=f"{len(lost):,} entries of {field} match nothing, first {quoted(lost[:_SHOWN])}",
+        fix="check that they are names of this model: lora-probe scan lists them",
+    )
 
 
 def _modules(case: Case) -> Iterator[Hit]:
@@ -67,19 +72,21 @@ def _modules(case: Case) -> Iterator[Hit]:
             )
 
 
-def _others(case: Case) -> Iterator[Hit]:
-    for name in case.settings.target_parameters:
-        if not case.inventory.parameter_names.ending_with((name,)):
-            near = get_close_matches(name, parameter_names(case.graph.sites), n=3)
-            yield Hit(
-                message=f"target_parameters entry {name!r} matches no parameter",
-                fix=f"close names here: {quoted(near)}"
-                if near
-                else "write the end of a parameter's full name, such as experts.down_proj",
-            )
-    for name in case.settings.modules_to_save:
-        if not any(path.endswith(name) for path in case.inventory.paths):
-            yield Hit(message=f"modules_to_save entry {name!r} matches no module", fix=suggestion(case, name))
+def _parameters(case: Case, lost: Sequence[str]) -> Iterator[Hit]:
+    known = parameter_names(case.graph.sites)
+    for name in lost:
+        near = get_close_matches(name, known, n=3)
+        yield Hit(
+            message=f"target_parameters entry {name!r} matches no parameter",
+            fix=f"close names here: {quoted(near)}"
+            if near
+            else "write the end of a parameter's full name, such as experts.down_proj",
+        )
+
+
+def _saved(case: Case, lost: Sequence[str]) -> Iterator[Hit]:
+    for name in lost:
+        yield Hit(message=f"modules_to_save entry {name!r} matches no module", fix=suggestion(case, name))
 
 
 def _is_expert(case: Case, name: str) -> bool:
