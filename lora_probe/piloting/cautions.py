@@ -162,8 +162,8 @@ def _of_sizes(plan: Plan, standings: Standings, rows: Iterable[LeaderboardRow]) 
             yield _word(
                 "capacity",
                 f"{_name(name)} trains {sizes[name]:,} parameters for {plan.data.train_tokens:,} tokens "
-                f"of data: at about {BITS_PER_PARAMETER} bits a parameter and {BITS_PER_TOKEN} a token, training on "
-                "all of them may want a higher rank than this pilot can show",
+                f"of data: at about {BITS_PER_PARAMETER} bits a parameter and {BITS_PER_TOKEN} a token, "
+                "training on all of them may want a higher rank than this pilot can show",
             )
 
 
