@@ -107,7 +107,9 @@ def _tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...
 
 def _plain(hint: type, value: Any, where: str) -> Any:
     if hint is float:
-        if value in ("inf", "-inf", "nan") or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        if value in ("inf", "-inf", "nan") or (
+            isinstance(value, (int, float)) and not isinstance(value, bool)
+        ):
             return float(value)
     elif type(value) is hint:
         return value

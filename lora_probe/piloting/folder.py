@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.piloting.checkpoint import write_bytes
 from lora_probe.piloting.encoding import NotARecord, decoded, encoded
-from lora_probe.piloting.errors import ChangedUnderneath, DamagedLog, ForeignFolder, NoPilot, PlanDiffers, UnwritableRun
+from lora_probe.piloting.errors import (
+    ChangedUnderneath,
+    DamagedLog,
+    ForeignFolder,
+    NoPilot,
+    PlanDiffers,
+    UnwritableRun,
+)
 from lora_probe.piloting.records import Plan
 from lora_probe.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["CHECKPOINTS", "PLAN", "agree_on_plan", "differences", "prepare_folder", "read_plan"]
+    from lora_probe.piloting.records import Trial
+
+__all__ = [
+    "ADAPTERS",
+    "CHECKPOINTS",
+    "PLAN",
+    "adapter_name",
+    "agree_on_plan",
+    "differences",
+    "discarded_unless_begun",
+    "prepare_folder",
+    "read_plan",
+]
 
 PLAN = "plan.json"
 CHECKPOINTS = "checkpoints"
+ADAPTERS = "adapters"
 _FORMAT = "lora-probe pilot, version 1"
+_LONGEST_NAME = 60
 _BEFORE_THE_PLAN = ("lock", f"{PLAN}.")
 """How the names begin of what a process leaves that was killed before it had written its plan."""
-_MAY_DIFFER = frozenset({"versions", "wave"})
+_MAY_DIFFER = frozenset({"versions", "wave", "command"})
 """What bears on the speed of a run, or on its last digits, and not on what it measures."""
 
 
@@ -49,6 +72,19 @@ def prepare_folder(folder: Path) -> None:
         raise ForeignFolder(path=str(folder), problem=f"it holds something else ({shown})")
     if PLAN in names:
         read_plan(folder)
+
+
+@contextmanager
+def discarded_unless_begun(folder: Path) -> Iterator[None]:
+    """Leave nothing behind where the block ends before the plan was written."""
+    try:
+        yield
+    finally:
+        if not (folder / PLAN).exists():
+            with suppress(OSError):
+                for path in folder.glob("lock*"):
+                    path.unlink()
+                folder.rmdir()  # only if nothing else is in it
 
 
 def read_plan(folder: Path) -> Plan:
@@ -105,6 +141,14 @@ def agree_on_plan(folder: Path, plan: Plan) -> Plan:
     return kept
 
 
+def adapter_name(plan: Plan, trial: Trial) -> str:
+    """Return the name of the folder of a trial's adapter: unique in the plan, and harmless as a name."""
+    number = [candidate.name for candidate in plan.candidates].index(trial.candidate)
+    words = re.sub(r"[^A-Za-z0-9_.]+", "-", trial.candidate)[:_LONGEST_NAME].strip("-.")
+    again = f"-again{trial.repeat}" if trial.repeat else ""
+    return f"{number}-{words}-lr{trial.learning_rate:.6g}-seed{trial.seed}{again}"
+
+
 def differences(kept: Plan, given: Plan) -> tuple[str, ...]:
     """Return one clause for each field in which two plans differ, fingerprints and what they hash aside.
 
@@ -117,7 +161,14 @@ def differences(kept: Plan, given: Plan) -> tuple[str, ...]:
             plan.pop(name)
         plan["candidates"] = {each["name"]: each for each in plan["candidates"]}
     _leave_out_content(before, now, part="model", name="model", content=("total_parameters",))
-    content = ("train_examples", "tuning_examples", "test_examples", "train_tokens", "truncated_examples", "duplicates_removed")
+    content = (
+        "train_examples",
+        "tuning_examples",
+        "test_examples",
+        "train_tokens",
+        "truncated_examples",
+        "duplicates_removed",
+    )
     _leave_out_content(before, now, part="data", name="source", content=content)
     return tuple(_differences(before, now, ""))
 

@@ -92,14 +92,16 @@ class Log:
         self.path = path
         self._repair()
 
-    def append(self, wave: str, entries: Sequence[Entry]) -> None:
-        """Write entries so that all of them survive, or none.
+    def append(self, entries: Sequence[tuple[str, Entry]]) -> None:
+        """Write entries, each with its wave's id, so that all of them survive, or none.
 
         Raises:
             UnwritableRun: the disk is full or gone; what was written before is untouched.
 
         """
-        lines = (json.dumps({"kind": _NAMES[type(each)], "of": wave, **encoded(each)}) for each in entries)
+        lines = (
+            json.dumps({"kind": _NAMES[type(entry)], "of": wave, **encoded(entry)}) for wave, entry in entries
+        )
         text = "".join(f"{line}\n" for line in lines).encode()
         try:
             file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)

@@ -230,6 +230,8 @@ class Plan:
     wave: int | None = None
     """The most trials of one pass; None lets memory and a measured probe decide."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    """The words of the command line that asked for it; empty where Python did."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

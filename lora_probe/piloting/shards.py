@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lora_probe.piloting.records import Plan, Trial
 
-__all__ = ["ALONE", "Shard", "claimed", "read_shard"]
+__all__ = ["ALONE", "Shard", "claimed", "live_siblings", "read_shard"]
 
 _TEXT = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
 _LOCKS = "lock*"
@@ -45,17 +45,19 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def owns(self, trial: Trial, plan: Plan) -> bool:
-        """Return whether a trial is this process's; each trial has one owner, the same for every process.
+        """Return whether a trial is this process's."""
+        return self.owner(trial, plan) == self.index
+
+    def owner(self, trial: Trial, plan: Plan) -> int:
+        """Return the index of the shard whose trial it is; the same for every process.
 
         Candidates, learning rates and seeds count up together, so that a grid of them is dealt out evenly.
         """
-        if self.is_alone:
-            return True
         names = [candidate.name for candidate in plan.candidates]
         seeds = plan.protocol.seeds
         place = names.index(trial.candidate) + _grid_position(trial.learning_rate, plan) + trial.repeat
         place += seeds.index(trial.seed) if trial.seed in seeds else 0
-        return place % self.count == self.index - 1
+        return place % self.count + 1
 
 
 ALONE = Shard()

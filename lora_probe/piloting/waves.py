@@ -75,7 +75,11 @@ def open_waves(current: Round, waves: Iterable[Wave]) -> Iterator[Wave]:
 
 def uncovered_units(current: Round, waves: Iterable[Wave]) -> Iterator[Unit]:
     """Yield the round's units without the trials that are done, or that one of `waves` covers."""
-    covered = {(trial, wave.unit.start, wave.unit.stop) for wave in open_waves(current, waves) for trial in wave.trials}
+    covered = {
+        (trial, wave.unit.start, wave.unit.stop)
+        for wave in open_waves(current, waves)
+        for trial in wave.trials
+    }
     for unit in current.units:
         left = [
             trial for trial in undone(unit, current.results) if (trial, unit.start, unit.stop) not in covered

@@ -1,0 +1,8 @@
+"""The frozen base of a pilot: where its weights are, on which device they go, and what they are."""
+
+from __future__ import annotations
+
+from lora_probe.piloting.base.loading import Base, load_base
+from lora_probe.piloting.base.opening import Opened, open_model
+
+__all__ = ["Base", "Opened", "load_base", "open_model"]

@@ -1,0 +1,246 @@
+"""What a pilot can be asked for, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from lora_probe.errors import UnknownChoice
+from lora_probe.piloting.errors import BadPilotOption
+from lora_probe.piloting.records import Protocol, Task, Training
+from lora_probe.piloting.shards import ALONE, Shard, read_shard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["ENGINES", "PilotOptions", "Settings", "read_options"]
+
+ENGINES = ("auto", "stacked", "reference")
+_SCHEDULES = ("constant", "linear", "cosine")
+_HIGHEST_RATE = 10.0
+_MOST_STEPS = 10**7
+
+
+class PilotOptions(TypedDict, total=False):
+    """Options of :func:`lora_probe.pilot`; what is left out has the default of its record.
+
+    The fields of `Training` and `Protocol` by their names, and what says where the model and the data come
+    from, how large the adapters are, and how the work is done.
+    """
+
+    # Training
+    steps: int
+    batch_size: int
+    accumulation: int
+    max_length: int
+    packing: bool
+    warmup: float
+    schedule: str
+    weight_decay: float
+    betas: tuple[float, float]
+    epsilon: float
+    clip: float
+    dropout: float
+    use_rslora: bool
+    use_dora: bool
+    gradient_checkpointing: bool
+    data_seed: int
+    # Protocol
+    learning_rate: float
+    grid: Sequence[float]
+    extensions: int
+    full_learning_rate: float
+    rungs: Sequence[float]
+    keep: float
+    noise_band: float
+    seeds: Sequence[int]
+    rerun: bool
+    margin: float
+    confidence: float
+    resamples: int
+    equal: str
+    tuning_items: int
+    test_items: int
+    evaluations: int
+    # Arms
+    full: bool
+    rank: int
+    max_parameters: int | str
+    alpha_over_rank: float
+    lora: Mapping[str, Any]
+    """More arguments of every `LoraConfig`: bias, modules_to_save, …"""
+    # Model
+    task: str
+    source: str
+    revision: str
+    token: str | bool
+    trust_remote_code: bool
+    device: str
+    dtype: str
+    quantization: str
+    device_map: str
+    # Data
+    columns: Mapping[str, str]
+    train_on: str
+    data_name: str
+    data_split: str
+    data_revision: str
+    max_examples: int
+    text_unit: str
+    # Work
+    engine: str
+    wave: int
+    shard: str
+    save_adapters: bool
+    verify: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """The options of a pilot, by what they concern."""
+
+    training: Training
+    protocol: Protocol
+    max_length: int | None
+    """None where the model's own limit may lower the default."""
+    task: Task | None
+    arms: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    base: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "auto"
+    wave: int | None = None
+    shard: Shard = ALONE
+    save_adapters: bool = False
+    verify: bool = False
+
+
+def read_options(options: Mapping[str, Any]) -> Settings:
+    """Return the options that were given, sorted and checked; None counts as not given.
+
+    Raises:
+        BadPilotOption: a number is out of its range.
+        UnknownChoice: there is no such option, or no such word for it.
+
+    """
+    known = PilotOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise UnknownChoice(option="an option", value=name, known=tuple(known))
+    given = {name: value for name, value in options.items() if value is not None}
+    engine = given.get("engine", "auto")
+    _one_of(engine, ENGINES, "engine")
+    task = given.get("task")
+    if task is not None:
+        _one_of(task, tuple(map(str, Task)), "task")
+    return Settings(
+        training=_training(given),
+        protocol=_protocol(given),
+        max_length=given.get("max_length"),
+        task=None if task is None else Task(task),
+        arms={
+            **_only(given, ("equal", "full", "rank", "max_parameters", "alpha_over_rank", "dropout")),
+            **_only(given, ("use_rslora", "use_dora")),
+            **given.get("lora", {}),
+        },
+        model=_only(given, ("source", "revision", "token", "trust_remote_code")),
+        base=_only(given, ("device", "dtype", "quantization", "device_map")),
+        data={
+            **_only(
+                given, ("columns", "train_on", "max_examples", "text_unit", "tuning_items", "test_items")
+            ),
+            **{
+                name.removeprefix("data_"): given[name]
+                for name in ("data_name", "data_split", "data_revision")
+                if name in given
+            },
+            **_only(given, ("token",)),
+        },
+        engine=engine,
+        wave=_whole(given["wave"], "wave") if "wave" in given else None,
+        shard=read_shard(str(given["shard"])) if "shard" in given else ALONE,
+        save_adapters=bool(given.get("save_adapters")),
+        verify=bool(given.get("verify")),
+    )
+
+
+def _training(given: Mapping[str, Any]) -> Training:
+    training = Training(**_only(given, [item.name for item in fields(Training)]))
+    for name in ("steps", "batch_size", "accumulation", "max_length"):
+        _whole(getattr(training, name), name)
+    _one_of(training.schedule, _SCHEDULES, "schedule")
+    _within(training.warmup, "warmup", "from 0 to 1", lambda value: 0 <= value <= 1)
+    _within(training.dropout, "dropout", "from 0 to below 1", lambda value: 0 <= value < 1)
+    for name in ("weight_decay", "clip"):
+        _within(getattr(training, name), name, "0 or more", lambda value: value >= 0)
+    _within(training.epsilon, "epsilon", "greater than 0", lambda value: value > 0)
+    for beta in training.betas:
+        _within(beta, "betas", "from 0 to below 1", lambda value: 0 <= value < 1)
+    return training
+
+
+def _protocol(given: Mapping[str, Any]) -> Protocol:
+    values = _only(given, [item.name for item in fields(Protocol)])
+    for name in ("grid", "rungs", "seeds"):
+        if name in values:
+            values[name] = tuple(values[name])
+    protocol = Protocol(**values)
+    for name in ("learning_rate", "full_learning_rate"):
+        _within(
+            getattr(protocol, name),
+            name,
+            f"from above 0 to {_HIGHEST_RATE:g}",
+            lambda value: 0 < value <= _HIGHEST_RATE,
+        )
+    _each(protocol.grid, "grid", "factors greater than 0", lambda value: value > 0, least=1)
+    _each(protocol.rungs, "rungs", "shares above 0 and below 1", lambda value: 0 < value < 1, least=0)
+    _each(
+        protocol.seeds,
+        "seeds",
+        "whole numbers, 0 or more",
+        lambda value: value >= 0 and int(value) == value,
+        least=1,
+    )
+    _within(protocol.keep, "keep", "above 0 and up to 1", lambda value: 0 < value <= 1)
+    _within(protocol.confidence, "confidence", "above 0.5 and below 1", lambda value: 0.5 < value < 1)  # noqa: PLR2004
+    for name in ("noise_band", "margin", "extensions"):
+        _within(getattr(protocol, name), name, "0 or more", lambda value: value >= 0)
+    for name in ("tuning_items", "test_items", "evaluations", "resamples"):
+        _whole(getattr(protocol, name), name)
+    _one_of(protocol.equal, ("parameters", "rank"), "equal")
+    return protocol
+
+
+def _only(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
+
+
+def _one_of(value: object, known: tuple[str, ...], name: str) -> None:
+    if value not in known:
+        raise UnknownChoice(option=name, value=value, known=known)
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_STEPS:
+        raise BadPilotOption(
+            option=name, value=value, problem=f"must be a whole number from 1 to {_MOST_STEPS:,}"
+        )
+    return value
+
+
+def _within(value: Any, name: str, words: str, allowed: Callable[[float], bool]) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not (number and allowed(value)):
+        raise BadPilotOption(option=name, value=value, problem=f"must be {words}")
+
+
+def _each(
+    values: Sequence[Any], name: str, words: str, allowed: Callable[[float], bool], *, least: int
+) -> None:
+    """Check numbers that must differ from each other."""
+    for value in values:
+        _within(value, name, words, allowed)
+    if len(values) < least or len(set(values)) < len(values):
+        problem = "must hold at least one" if len(values) < least else "must hold each once"
+        raise BadPilotOption(option=name, value=", ".join(map(str, values)) or "nothing", problem=problem)

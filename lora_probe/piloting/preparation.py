@@ -1,0 +1,134 @@
+"""From what a user asks for to a plan, with the model and the data that it speaks of."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from lora_probe._version import __version__
+from lora_probe.piloting.candidates import propose_candidates
+from lora_probe.piloting.records import Plan, Task
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lora_probe.piloting.base import Base, Opened
+    from lora_probe.piloting.data import PilotData
+    from lora_probe.piloting.options import Settings
+
+__all__ = ["Prepared", "prepare"]
+
+_LONGEST_LIMIT = 10**6
+"""Tokenizers without a limit say so with a huge one."""
+_PEFT_TASKS = {
+    Task.CAUSAL_LM: "CAUSAL_LM",
+    Task.SEQ2SEQ: "SEQ_2_SEQ_LM",
+    Task.SEQUENCE_CLASSIFICATION: "SEQ_CLS",
+    Task.TOKEN_CLASSIFICATION: "TOKEN_CLS",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Prepared:
+    """A plan, and what it is carried out with."""
+
+    plan: Plan
+    base: Base
+    data: PilotData
+    notes: tuple[str, ...]
+    """What a reader should know before the first step, one sentence each."""
+
+
+def prepare(
+    model: str | os.PathLike[str],
+    data: str | Sequence[str],
+    candidates: Sequence[str] | None,
+    settings: Settings,
+    *,
+    command: Sequence[str] = (),
+    tell: Callable[[str], None],
+) -> Prepared:
+    """Find and load the model, read the data, and solve the ranks.
+
+    `tell` hears what is being done.
+
+    Raises:
+        LoraProbeError: something of it is missing, broken, or does not fit together.
+
+    """
+    from lora_probe.piloting.base import load_base, open_model
+    from lora_probe.piloting.data import DataOptions, TrainOn, load_data
+
+    opened = open_model(model, **settings.model)
+    task = settings.task or opened.likely_task()
+    tokenizer = opened.tokenizer()
+    positions = _positions(opened, tokenizer)
+    length = settings.max_length or min(
+        settings.training.max_length, positions or settings.training.max_length
+    )
+    options = dict(settings.data)
+    if "train_on" in options:
+        options["train_on"] = TrainOn(options["train_on"])
+    tell("reading the data")
+    loaded = load_data(
+        data,
+        task=task,
+        tokenizer=tokenizer,
+        max_length=length,
+        packing=settings.training.packing,
+        positions=positions,
+        options=DataOptions(**options),
+    )
+    tell("loading the weights")
+    base = load_base(
+        opened, task=task, classes=loaded.label_names, pad_token_id=loaded.pad_token_id, **settings.base
+    )
+    proposal = _propose(base, task, candidates, settings)
+    plan = Plan(
+        model=base.facts,
+        data=loaded.facts,
+        candidates=proposal.candidates,
+        training=replace(settings.training, max_length=length),
+        protocol=settings.protocol,
+        engine=settings.engine,
+        device=base.device.type,
+        wave=settings.wave,
+        versions=_versions(),
+        command=tuple(command),
+    )
+    notes = (*base.notes, *loaded.notes, *(note.message for note in proposal.notes))
+    return Prepared(plan=plan, base=base, data=loaded, notes=notes)
+
+
+def _propose(base: Base, task: Task, candidates: Sequence[str] | None, settings: Settings) -> Any:
+    """Return the arms, each of which also trains what the base's checkpoint did not hold."""
+    from lora_probe.scanner import scan
+
+    arms: dict[str, Any] = dict(settings.arms)
+    if task in _PEFT_TASKS:
+        arms.setdefault("task_type", _PEFT_TASKS[task])
+    if base.new_modules:
+        arms["modules_to_save"] = tuple(dict.fromkeys([*arms.get("modules_to_save", ()), *base.new_modules]))
+    graph = replace(scan(base.model), model=base.facts.model, revision=base.facts.revision)
+    return propose_candidates(graph, candidates, **arms)
+
+
+def _positions(opened: Opened, tokenizer: Any) -> int | None:
+    """Return how many tokens the model can see; None where nothing says so."""
+    text = opened.config.get("text_config")
+    config = text if isinstance(text, dict) else opened.config
+    named = (config.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
+    said = [each for each in (*named, getattr(tokenizer, "model_max_length", None)) if isinstance(each, int)]
+    return min((each for each in said if 0 < each < _LONGEST_LIMIT), default=None)
+
+
+def _versions() -> Mapping[str, str]:
+    libraries = ("torch", "transformers", "peft", "datasets")
+    return {
+        "lora-probe": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in libraries},
+    }
