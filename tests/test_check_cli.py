@@ -87,6 +87,29 @@ def test_an_adapter_brings_its_own_targets(tmp_path: Path, capsys: pytest.Captur
     assert {"adapter-tensors", "adapter-shape", "adapter-base-model"} <= found
 
 
+def test_the_fixes_can_be_written_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """What fixes name, such as tied weights and patterns, are options of the command."""
+    assert run("Qwen/Qwen3-4B", "--targets", "q_proj,lm_head", "--strict", "--json") == 0
+    assert '"tied-weights", "severity": "warning"' in " ".join(capsys.readouterr().out.split())
+    tied = ["--tie-weights", "--rank-pattern", "q_proj=4", "--trainable-tokens", "5-9"]
+    assert run("Qwen/Qwen3-4B", "--targets", "q_proj,lm_head", *tied[:3], "--json") == 0
+    assert '"tied-weights", "severity": "info"' in " ".join(capsys.readouterr().out.split())
+    assert run(LLAMA, "--targets", "q_proj", *tied[3:], "--serve", "vllm", "--alpha", "0", "--json") == 0
+    found = {finding["rule"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+    assert {"vllm-tokens", "dead-adapter"} <= found
+
+
+@pytest.mark.parametrize(
+    "options", [["-r", "8"], ["--dora"], ["--alpha", "0"], ["--rank-pattern", "q_proj=4"]]
+)
+def test_options_beside_an_adapter_alone_are_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the adapter's config decides is not silently overlooked."""
+    assert run(LLAMA, "--adapter", str(save_adapter(tmp_path)), *options) == 2
+    assert "its own config says how it was trained" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", sorted(rules()))
 def test_explain_prints_every_rule(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """--explain needs no model."""

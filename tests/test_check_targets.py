@@ -139,7 +139,6 @@ def test_roles_reach_exactly_what_they_say() -> None:
 _CHARACTERS = list("qkv_proj,.*|()[]{}+-@:\\0123456789^$? \x1b\u202e\"'")
 
 
-@pytest.mark.filterwarnings("ignore:Possible (nested set|set difference|set union):FutureWarning")  # of re
 @settings(max_examples=300)
 @given(text=st.text(st.sampled_from(_CHARACTERS), max_size=30))
 def test_any_text_is_answered_or_refused(text: str) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lora_probe.cli.lora_options import lora_arguments, lora_options
+from lora_probe.cli.lora_words import read_names
 from lora_probe.cli.source_options import source_options
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ Examples:
   lora-probe check openai/gpt-oss-20b --targets all-linear --dry-run-peft
   lora-probe check --explain experts-missed
 """
+RANK = 16
 FINDINGS = 1
 """Exit code with --strict where a finding is an error."""
 
@@ -31,16 +34,12 @@ FINDINGS = 1
 @click.option(
     "-t", "--targets", help="What you would hand to PEFT: names with commas, a regular expression, or roles."
 )
-@click.option("-r", "--rank", type=int, default=16, show_default=True, help="Rank of the LoRA.")
+@click.option("-r", "--rank", type=int, help=f"Rank of the LoRA.  [default: {RANK}]")
 @click.option("--alpha", type=float, help="lora_alpha.  [default: the rank]")
-@click.option("--dropout", type=float, default=0.0, help="lora_dropout.  [default: 0]")
-@click.option("--dora", is_flag=True, help="use_dora.")
-@click.option("--rslora", is_flag=True, help="use_rslora.")
-@click.option("--bias", type=click.Choice(["none", "all", "lora_only"]), default="none", help="bias.")
-@click.option("--target-parameters", help="Names of parameters with commas between them: fused experts.")
-@click.option("--modules-to-save", help="Names with commas between them.")
-@click.option("--exclude-modules", help="A regular expression, or names with commas between them.")
-@click.option("--task-type", help="task_type, such as CAUSAL_LM or SEQ_CLS.")
+@click.option("--dropout", type=float, help="lora_dropout.  [default: 0]")
+@click.option("--target-parameters", metavar="NAMES", help="Names of parameters: fused experts.")
+@click.option("--exclude-modules", metavar="NAMES|REGEX", help="What not to adapt.")
+@lora_options
 @click.option("--adapter", type=click.Path(), help="Folder of a trained adapter to compare with the model.")
 @click.option("--serve", help="Engines, with commas: vllm, sglang, llama.cpp, tgi, lorax.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if there is an error among the findings.")
@@ -53,7 +52,7 @@ def check(
     *,
     model: str | None,
     targets: str | None,
-    rank: int,
+    rank: int | None,
     adapter: str | None,
     serve: str | None,
     strict: bool,
@@ -82,15 +81,21 @@ def check(
         raise click.UsageError("give --targets, or --adapter to check the targets of a trained adapter")
     where = {name: options.pop(name) for name in ("source", "revision", "token", "trust_remote_code")}
     use_cache = not options.pop("no_cache")
+    settings = _settings(options)
+    if targets is None and (settings or rank is not None):
+        raise click.UsageError(
+            "with --adapter alone, its own config says how it was trained: drop the other options, or give "
+            "--targets"
+        )
     with waiting(f"Scanning {printable(model)}"):
         graph = scan(model, **where, cache=use_cache)
     findings = check_targets(
         graph,
         targets,
-        rank=rank,
+        rank=RANK if rank is None else rank,
         adapter=adapter,
         serve=serve.split(",") if serve else (),
-        **(_settings(options) if targets is not None else {}),
+        **settings,
     )
     run = None
     if dry_run_peft:
@@ -102,25 +107,14 @@ def check(
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options as fields of `LoraSettings`; what was left out keeps its default."""
-    given: dict[str, Any] = {
-        "dropout": options["dropout"],
-        "use_dora": options["dora"],
-        "use_rslora": options["rslora"],
-        "bias": options["bias"],
-        "target_parameters": _names(options["target_parameters"]),
-        "modules_to_save": _names(options["modules_to_save"]),
-        "task_type": options["task_type"],
-    }
-    if options["alpha"] is not None:
-        given["alpha"] = options["alpha"]
-    if (excluded := options["exclude_modules"]) is not None:
+    settings = lora_arguments(options)
+    settings |= {name: options[name] for name in ("alpha", "dropout") if options[name] is not None}
+    if parameters := read_names(options["target_parameters"]):
+        settings["target_parameters"] = parameters
+    if excluded := options["exclude_modules"]:
         plain = all(character.isalnum() or character in "_., " for character in excluded)
-        given["exclude_modules"] = _names(excluded) if plain else excluded
-    return given
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+        settings["exclude_modules"] = read_names(excluded) if plain else excluded
+    return settings
 
 
 def _explanation(rule: str | None) -> str:
