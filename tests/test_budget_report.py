@@ -229,6 +229,24 @@ def test_what_lies_outside_of_layers_is_told_beside_the_picture() -> None:
     assert ["32 outside of layers" in page for page in pages] == [False, True]
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_number_of_a_split_is_cut(width: int) -> None:
+    """Where the ranks do not fit beside each other they follow below, and every role keeps its name."""
+    ranks = [2**power for power in range(12)]
+    found = budget(tiny_graph(), "attention", ranks, by="role")
+    lines = _in_terminal(found, width=width).splitlines()
+    assert not any("…" in line for line in lines if "{" not in line)
+    assert all(len(line) <= width for line in lines)
+    shown = re.findall(r"r=(\d+)", "".join(line for line in lines if "sites" in line))
+    assert shown == [str(rank) for rank in ranks]
+
+
+def test_a_name_of_a_model_is_no_markup() -> None:
+    """Brackets in a role, as only a hostile model has them, are shown as they are."""
+    graph = make_graph([make_site("layers.0.up", 8, 8, part="[/red]")])
+    assert "mlp.[/red]" in _in_terminal(budget(graph, "mlp", 2, by="role"), width=80)
+
+
 def test_heat_needs_roles_and_layers() -> None:
     """A budget that was not split cannot be drawn by layer, and says so."""
     with pytest.raises(UnknownChoice, match="role-layer"):

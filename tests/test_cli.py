@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -417,3 +418,11 @@ def test_a_result_never_replaces_the_model(
     assert cli.run([name, str(tmp_path / model), *options, config]) == 2
     assert "the model is read from there" in capsys.readouterr().err
     assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
+
+
+def test_a_text_buffer_can_stand_for_standard_output(config: str) -> None:
+    """A script that runs the command inside Python catches documents as text."""
+    caught = io.StringIO()
+    with contextlib.redirect_stdout(caught):
+        assert cli.run(["scan", config, "--json"]) == 0
+    assert ModuleGraph.from_json(caught.getvalue()) == lora_probe.scan(config)

@@ -33,7 +33,7 @@ def write_text(target: str, text: str) -> None:
 
     """
     if target == STDOUT:
-        _echo(text.encode())
+        _echo(text.encode() if hasattr(sys.stdout, "buffer") else text)  # a StringIO in its place takes text
         return
     path = Path(target)
     try:

@@ -18,22 +18,27 @@ from lora_probe.report.budget_wording import (
     unfit_text,
     verdict,
 )
-from lora_probe.report.numbers import exact, file_size, percent
+from lora_probe.report.numbers import exact, file_size, percent, short
 from lora_probe.report.table import Hanging
 from lora_probe.report.wording import TIMES, shown
 from lora_probe.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from lora_probe.budgeting.records import Budget, Row, TargetSet
+    from lora_probe.report.budget_split import SplitLine
 
 __all__ = ["BudgetTable"]
 
 _GAP = 3
 _INDENT = 2
+_LEAST_NAME = 12
+"""Cells that names get at least; the rest of a longer one goes onto the next line."""
+_MOST_RANKS = 16
+"""Ranks that are shown beside each other, however wide the place is."""
 _TITLES = ("r", "parameters", "share", "adapter")
 
 
@@ -73,7 +78,7 @@ class BudgetTable:
             if unfit.targets == chosen.targets:
                 yield Padding(Text(unfit_text(unfit, budget), style="yellow"), (0, 0, 0, _INDENT))
         if rows and budget.parts:
-            yield _split(budget, chosen.targets, rows)
+            yield _Split(split_lines(budget, chosen.targets), [row.rank for row in rows])
 
 
 def _cells(row: Row, budget: Budget) -> tuple[str, ...]:
@@ -99,17 +104,46 @@ def _grid(rows: Sequence[Sequence[str]], widths: Sequence[int], *, style: str = 
     return Padding(table, (0, 0, 0, _INDENT))
 
 
-def _split(budget: Budget, targets: str, rows: Sequence[Row]) -> Padding:
-    """Return the parts of one set: a line a role, and equal layers on one line."""
-    table = Table.grid(padding=(0, _GAP, 0, 0))
-    table.add_column(overflow="fold")
-    table.add_column(overflow="fold")
-    for _ in range(len(rows) + 1):
-        table.add_column(justify="right", no_wrap=True)
-    table.add_row("", "", "sites", *(f"r={row.rank}" for row in rows), style="dim")
-    for line in split_lines(budget, targets):
-        layers = (
-            f"layer {line.layers}" + (f" {TIMES} each" if "{" in line.layers else "") if line.layers else ""
-        )
-        table.add_row(line.name, Text(layers, style="dim"), exact(line.sites), *map(exact, line.parameters))
-    return Padding(table, (0, 0, 0, _INDENT))
+class _Split:
+    """The parts of one set: a line a role, equal layers on one line, and as many ranks beside as fit."""
+
+    def __init__(self, lines: Sequence[SplitLine], ranks: Sequence[int]) -> None:
+        self._lines = lines
+        self._ranks = ranks
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield one table, or several below each other where there are too many ranks for one."""
+        lines, room = self._lines, options.max_width - _INDENT
+        number = exact
+        names = max(cell_len(line.name) for line in lines) + max(cell_len(_layers(line)) for line in lines)
+        if names + self._width(exact) + 3 * _GAP + len("sites") > room:
+            number, names = short, min(names, _LEAST_NAME)
+        left = room - names - len("sites") - 2 * _GAP
+        most = min(max(left // (self._width(number) + _GAP), 1), _MOST_RANKS)
+        for start in range(0, len(self._ranks), most):
+            if start:
+                yield ""
+            yield self._table(slice(start, start + most), number)
+
+    def _width(self, number: Callable[[int], str]) -> int:
+        """Return the cells of the widest column of a rank."""
+        sizes = (number(max(line.parameters)) for line in self._lines)
+        return max(map(cell_len, (*sizes, f"r={max(self._ranks)}")))
+
+    def _table(self, chosen: slice, number: Callable[[int], str]) -> Padding:
+        table = Table.grid(padding=(0, _GAP, 0, 0))
+        table.add_column(overflow="fold")
+        table.add_column(overflow="fold")
+        ranks = self._ranks[chosen]
+        for _ in ("sites", *ranks):
+            table.add_column(justify="right", no_wrap=True)
+        table.add_row("", "", "sites", *(f"r={rank}" for rank in ranks), style="dim")
+        for line in self._lines:
+            sizes = map(number, line.parameters[chosen])
+            table.add_row(Text(line.name), Text(_layers(line), style="dim"), exact(line.sites), *sizes)
+        return Padding(table, (0, 0, 0, _INDENT))
+
+
+def _layers(line: SplitLine) -> str:
+    several = f" {TIMES} each" if "{" in line.layers else ""
+    return f"layer {line.layers}{several}" if line.layers else ""
