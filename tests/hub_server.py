@@ -2,12 +2,13 @@
 
 Behaviour copied from the hub's documented answers: HEAD and GET of ``/REPO/resolve/REVISION/FILE`` with
 ``ETag``, ``X-Repo-Commit`` and ``X-Error-Code``, byte ranges, and a 307 with a relative address for a renamed
-repository.
+repository. Repositories called ``datasets/OWNER/NAME`` also answer what they hold, as `datasets` asks it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 import time
@@ -16,12 +17,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_standin"  # noqa: S105 -- of no use anywhere
-_RESOLVE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
-_REVISION = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+))?")
+_RESOLVE = re.compile(r"/(?P<repo>(?:datasets/)?[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+_REVISION = re.compile(
+    r"/api/(?:models/)?(?P<repo>(?:datasets/)?[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+)|/auth-check)?"
+)
+_TREE = re.compile(r"/api/(?P<repo>datasets/[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?P<folder>/.*)?")
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
@@ -113,7 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(
             Request(method=self.command, path=self.path, token=token, range=self.headers.get("Range"))
         )
-        found = _RESOLVE.fullmatch(self.path) or _REVISION.fullmatch(self.path)
+        path = self.path.partition("?")[0]
+        found = _RESOLVE.fullmatch(path) or _TREE.fullmatch(path) or _REVISION.fullmatch(path)
         repository = self.server.repositories.get(found["repo"]) if found else None
         if found is None or repository is None or (repository.private and token != TOKEN):
             self._refuse(401 if token is None else 404, "RepoNotFound")
@@ -128,8 +134,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif (found["revision"] or "main") not in repository.revisions:
             self._refuse(404, "RevisionNotFound")
         elif found.re is _REVISION:
-            body = f'{{"id": "{found["repo"]}", "sha": "{COMMIT}", "siblings": []}}'.encode()
-            self._send(200, {"Content-Type": "application/json"}, body)
+            files = repository.files if found["repo"].startswith("datasets/") else {}
+            held = [{"rfilename": file, "size": len(content)} for file, content in files.items()]
+            self._send_json({"id": found["repo"].removeprefix("datasets/"), "sha": COMMIT, "siblings": held})
+        elif found.re is _TREE:
+            self._send_json(list(_entries(repository.files, (found["folder"] or "").strip("/"))))
         elif found["file"] not in repository.files:
             self._refuse(404, "EntryNotFound")
         else:
@@ -149,6 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, headers, content)
 
+    def _send_json(self, answer: object) -> None:
+        self._send(200, {"Content-Type": "application/json"}, json.dumps(answer).encode())
+
     def _refuse(self, status: int, code: str | None) -> None:
         self._send(status, {"X-Error-Code": code} if code else {})
 
@@ -161,3 +173,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
             self.server.body_bytes += len(body)
+
+
+def _entries(files: dict[str, bytes], folder: str) -> Iterator[dict[str, object]]:
+    """Yield what lies directly in a folder of a repository, as the hub's tree describes it."""
+    inside = f"{folder}/" if folder else ""
+    below = {path.removeprefix(inside): content for path, content in files.items() if path.startswith(inside)}
+    for name in sorted({path.partition("/")[0] for path in below if "/" in path}):
+        yield {"type": "directory", "path": inside + name, "oid": COMMIT}
+    for path, content in below.items():
+        if "/" not in path:
+            yield {"type": "file", "path": inside + path, "size": len(content), "oid": COMMIT}

@@ -12,7 +12,7 @@ from lora_probe.piloting.errors import DatasetUnavailable
 from lora_probe.source.environment import offline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from lora_probe.piloting.data.examples import DataOptions
 
@@ -20,6 +20,8 @@ __all__ = ["read_dataset"]
 
 _LARGEST_DOWNLOAD = 2**30
 """Bytes: larger datasets are streamed, so that a pilot's few rows cost no such download, nor a full disk."""
+_BUGS = (AssertionError, AttributeError, ImportError, NameError, TypeError)
+"""Errors that no dataset or network is to blame for; they keep their traceback."""
 _SLICE = re.compile(r"[\[+]")
 
 
@@ -36,20 +38,25 @@ def read_dataset(dataset: str, options: DataOptions) -> Rows:
     with quiet_datasets():
         try:
             return _read(dataset, options)
-        except DatasetUnavailable:
+        except (DatasetUnavailable, *_BUGS):
             raise
-        except Exception as error:  # the library lets errors of a dozen others through
+        except Exception as error:  # a bad network or dataset raises what half a dozen libraries have
             raise dataset_error(error, dataset=dataset, options=options) from error
 
 
 def _read(dataset: str, options: DataOptions) -> Rows:
-    from datasets import load_dataset, load_dataset_builder
+    from datasets import load_dataset_builder
 
-    told: dict[str, Any] = {"name": options.name, "revision": options.revision, "token": options.token}
-    builder = load_dataset_builder(dataset, **told)
+    sizes = _examine(dataset, options)
+    builder = load_dataset_builder(dataset, name=options.name, revision=options.revision, token=options.token)
     split = _split(dataset, options.split, builder)
-    streaming = _SLICE.search(split) is None and _bytes(builder, options) > _LARGEST_DOWNLOAD
-    found = without_media(load_dataset(dataset, split=split, streaming=streaming, **told))
+    streaming = _SLICE.search(split) is None and _bytes(builder, sizes) > _LARGEST_DOWNLOAD
+    if streaming:
+        found = builder.as_streaming_dataset(split=split)
+    else:
+        builder.download_and_prepare()
+        found = builder.as_dataset(split=split)
+    found = without_media(found)
     rows: list[Mapping[str, Any]] = []
     for row in found:
         if len(rows) == options.max_examples:
@@ -62,7 +69,7 @@ def _read(dataset: str, options: DataOptions) -> Rows:
 
 def _split(dataset: str, asked: str | None, builder: Any) -> str:
     """Return the split to read: the one asked for, ``train``, or the only one."""
-    there = list(builder.info.splits or builder.config.data_files or ())
+    there = [str(split) for split in builder.info.splits or builder.config.data_files or ()]
     if asked is not None:
         if there and not {_SLICE.split(part)[0].strip() for part in asked.split("+")} <= set(there):
             problem = f"it has no split {asked!r}"
@@ -73,26 +80,35 @@ def _split(dataset: str, asked: str | None, builder: Any) -> str:
     if "train" in there or not there:
         return "train"
     if len(there) == 1:
-        return str(there[0])
+        return there[0]
     problem = "it has several splits and none is called train"
     raise DatasetUnavailable(dataset=dataset, problem=problem, advice=f"name one of {', '.join(there)}")
 
 
-def _bytes(builder: Any, options: DataOptions) -> int:
-    """Return the size of the dataset's files on the hub; 0 without a network."""
-    if builder.info.download_size is not None:
-        return int(builder.info.download_size)
-    files = _paths(url for urls in (builder.config.data_files or {}).values() for url in urls)
-    if offline() or not files:
-        return 0
-    from huggingface_hub import HfApi
+def _examine(dataset: str, options: DataOptions) -> dict[str, int]:
+    """Return the sizes of the dataset's files on the hub, in bytes by path; none where no hub answers.
 
-    info = HfApi().dataset_info(
-        builder.repo_id, revision=builder.hash, files_metadata=True, token=options.token
-    )
-    return sum(file.size or 0 for file in info.siblings or () if file.rfilename in files)
+    Asked beforehand because the library hides why it was refused: errors of huggingface_hub say it.
+    """
+    if offline():
+        return {}
+    from huggingface_hub import HfApi, errors
+
+    api = HfApi()
+    try:
+        api.auth_check(dataset, repo_type="dataset", token=options.token)
+        info = api.dataset_info(dataset, revision=options.revision, files_metadata=True, token=options.token)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        raise
+    except _BUGS:
+        raise
+    except Exception:  # noqa: BLE001 - no hub, or one in trouble: the library's cache may still serve
+        return {}
+    return {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
-def _paths(urls: Iterable[str]) -> set[str]:
-    """Return the paths inside the repository of ``hf://datasets/OWNER/NAME@COMMIT/PATH``."""
-    return {url.partition("@")[2].partition("/")[2] for url in urls if url.startswith("hf://")}
+def _bytes(builder: Any, sizes: Mapping[str, int]) -> int:
+    """Return the size of the files that the dataset is built from."""
+    urls = (url for urls in (builder.config.data_files or {}).values() for url in urls)
+    # hf://datasets/OWNER/NAME@COMMIT/PATH
+    return sum(sizes.get(url.partition("@")[2].partition("/")[2], 0) for url in set(urls))

@@ -16,6 +16,8 @@ __all__ = ["dataset_error"]
 
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 _LONGEST_REASON = 200
+_NETWORK = ("httpx", "httpcore", "huggingface_hub.errors")
+"""Modules of the errors that speak of the network."""
 
 
 def dataset_error(error: Exception, *, dataset: str, options: DataOptions) -> DatasetUnavailable:
@@ -44,19 +46,23 @@ def _told(error: Exception, dataset: str, options: DataOptions) -> tuple[str, st
 
 
 def _content(error: Exception, chain: tuple[BaseException, ...]) -> tuple[str, str]:
-    """Return the sentence for a dataset that is there, but cannot be read."""
-    reason = " ".join(str(chain[-1]).split()) or type(chain[-1]).__name__
+    """Return the sentence for a dataset that may be there, but cannot be read."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = (" ".join(str(cause).split()) or type(cause).__name__)[:_LONGEST_REASON]
     if "scripts are no longer supported" in str(error):
         return "it is made by a script, and scripts are never run", "give a dataset of plain files"
     if "onfig" in str(error) and isinstance(error, ValueError):
-        return " ".join(str(error).split())[:_LONGEST_REASON], "name a configuration with --data-name"
+        told = " ".join(str(error).partition("Example of usage")[0].split()).rstrip(".")
+        return told[:_LONGEST_REASON], "name one of its configurations"
+    network = next((each for each in reversed(chain) if type(each).__module__.startswith(_NETWORK)), None)
+    if network is not None or isinstance(error, ConnectionError):
+        told = " ".join(str(network or cause).split())[:_LONGEST_REASON]
+        return f"{endpoint()} does not give it ({told})", "check the connection, or give files"
     if isinstance(error, FileNotFoundError):
         return "it holds no files of a known format", "give files of one"
-    if any(isinstance(each, OSError) or "httpx" in type(each).__module__ for each in chain):
-        return f"{endpoint()} does not give it ({reason[:_LONGEST_REASON]})", (
-            "check the connection, or give files"
-        )
-    return f"it cannot be read ({reason[:_LONGEST_REASON]})", "give files instead"
+    return f"it cannot be read ({reason})", "give files instead"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

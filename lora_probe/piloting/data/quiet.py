@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,16 @@ __all__ = ["quiet_datasets"]
 def quiet_datasets() -> Iterator[None]:
     """Keep the library's bars and messages off the terminal: what went wrong is said once, by an error."""
     import datasets
-    from datasets.utils import logging
 
-    level, bars = logging.get_verbosity(), datasets.are_progress_bars_disabled()
-    logging.set_verbosity(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels, bars = [logger.level for logger in loggers], datasets.are_progress_bars_disabled()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if not bars:
             datasets.enable_progress_bars()
