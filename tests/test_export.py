@@ -132,6 +132,26 @@ def test_part_of_the_layers_is_refused_where_all_are_meant(trainer: str) -> None
     assert caught.value.paths[0] == "model.layers.4.self_attn.k_proj.weight"
 
 
+@pytest.mark.parametrize(
+    "trainer", ["llama-factory", "axolotl", "ms-swift", "unsloth", "trl", "nemo-automodel"]
+)
+@pytest.mark.parametrize("model", ["google-bert/bert-base-uncased", "openai/whisper-tiny"])
+def test_trainers_of_language_models_get_no_other_model(model: str, trainer: str) -> None:
+    """PEFT's class for language models, which these trainers make, raises on a model that is none."""
+    with pytest.raises(NotExportable, match="its task is"):
+        lora_probe.export(graph_of(model), "attention", to=trainer)
+
+
+def test_trl_is_told_the_task_of_the_model() -> None:
+    """T5 gets the class for sequences, BERT the task that is asked for."""
+    for model, options, task in (
+        ("google-t5/t5-small", {}, "SEQ_2_SEQ_LM"),
+        ("google-bert/bert-base-uncased", {"task_type": "FEATURE_EXTRACTION"}, "FEATURE_EXTRACTION"),
+    ):
+        fields = yaml.safe_load(lora_probe.export(graph_of(model), "attention", to="trl", **options))
+        assert fields["lora_task_type"] == task
+
+
 def test_the_scale_of_mlx_is_alpha_over_rank() -> None:
     """mlx-lm multiplies by `scale`; for rsLoRA that is alpha over the root of the rank."""
     for options, scale in (({}, 4.0), ({"use_rslora": True}, 16.0)):

@@ -44,3 +44,14 @@ def test_predictions_are_what_peft_does(model_type: str) -> None:
         assert not found
     if reasons:
         pytest.skip(reasons[model_type])  # the census says which types may be missing, and why
+
+
+@pytest.mark.parametrize("model_type", ["diffusion_gemma", "seamless_m4t"])
+def test_an_embedding_that_is_tied_to_itself_is_copied_once(model_type: str) -> None:
+    """Where the input embedding is counted among what is tied to it, its own copy is what all others share."""
+    for _, model in models([model_type], reasons={}):
+        inventory = Inventory(scan(model))
+        assert inventory.graph.input_embedding in inventory.tied_to_embedding
+        for saved in (("embed_tokens",), ("lm_head", "embed_tokens"), ("lm_head",)):
+            fields = {"target_modules": ("o_proj", "out_proj"), "modules_to_save": saved}
+            assert differences(model, inventory, {**fields, "ensure_weight_tying": True}) == []

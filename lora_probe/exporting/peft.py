@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lora_probe.exporting.plan import Plan
-    from lora_probe.graph import ModuleGraph
 
 __all__ = ["write"]
-
-_SEQUENCE_TOWERS = frozenset({"encoder", "decoder", "shared"})
 
 
 def write(plan: Plan) -> str:
@@ -27,7 +24,7 @@ def write(plan: Plan) -> str:
         "peft_type": "LORA",
         "base_model_name_or_path": plan.graph.model,
         "revision": plan.graph.revision,
-        "task_type": settings.task_type or _task(plan.graph),
+        "task_type": plan.task,
         "inference_mode": False,
         "lora_dropout": settings.dropout,
         "bias": settings.bias,
@@ -36,20 +33,3 @@ def write(plan: Plan) -> str:
         **settings.to_lora_config(),
     }
     return json.dumps(document, indent=2) + "\n"
-
-
-def _task(graph: ModuleGraph) -> str | None:
-    """Return the task of a model that writes text, None for any other.
-
-    Classifiers get none: their tasks train a head in full, which has to be asked for. Neither do models that
-    write what they hear: PEFT's class for sequences hands them `input_ids`, which they do not take.
-    """
-    towers = {site.tower for site in graph.sites if site.layer is not None}
-    if graph.architecture.endswith(("ForCausalLM", "LMHeadModel")):
-        return "CAUSAL_LM"
-    if not graph.architecture.endswith(("ForConditionalGeneration", "MTModel")):
-        return None
-    if "text" in towers:
-        return "CAUSAL_LM"
-    reads_text = ".decoder." not in f".{graph.input_embedding or 'decoder.'}"
-    return "SEQ_2_SEQ_LM" if reads_text and towers <= _SEQUENCE_TOWERS else None

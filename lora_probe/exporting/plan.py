@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lora_probe.budgeting.count import trainable_parameters
 from lora_probe.errors import NotExportable, NotExpressible
+from lora_probe.exporting.tasks import task_of
 from lora_probe.peft_rules import LoraSettings, Prediction
 from lora_probe.targets import emit
 from lora_probe.text import printable
@@ -66,6 +67,11 @@ class Plan:
         """The sites to be adapted."""
         return self.prediction.sites
 
+    @property
+    def task(self) -> str | None:
+        """The task that was asked for, else the one that follows from the model."""
+        return self.settings.task_type or task_of(self.graph)
+
     @cached_property
     def towers(self) -> frozenset[str]:
         """The towers that hold matrices."""
@@ -99,15 +105,15 @@ class Plan:
                 raise self.refusal(f"it has no option for {_WORDS[item.name]}")
 
     def allow_tasks(self, *known: str) -> None:
-        """Check that the task, where one is given, is among those that the trainer has.
+        """Check that the task is among those that the trainer has.
 
         Raises:
-            NotExportable: it is another.
+            NotExportable: it is another, or none follows from the model and none is given.
 
         """
-        task = self.settings.task_type
-        if task is not None and task not in known:
-            raise self.refusal(f"its task is one of {', '.join(known)}, not {task}")
+        if self.task not in known:
+            got = self.task or f"what a {self.graph.architecture} does unless a task type is given"
+            raise self.refusal(f"its task is one of {', '.join(known)}, not {got}")
 
     def whole_alpha(self) -> int:
         """Return alpha for a trainer that takes whole numbers only.

@@ -31,6 +31,10 @@ def write(plan: Plan) -> str:
 
     """
     plan.allow_only("use_dora", "use_rslora", "modules_to_save", "task_type")
+    if plan.task is None:
+        raise plan.refusal(
+            f"its task is CAUSAL_LM unless another is given, and {plan.graph.architecture} has none"
+        )
     alpha = plan.whole_alpha()
     form = first_exact(plan, _handed_over(plan), otherwise="it takes names or one expression, without layers")
     target = form.target_modules
@@ -40,7 +44,7 @@ def write(plan: Plan) -> str:
         "lora_alpha": alpha,
         "lora_dropout": form.dropout,
         "lora_target_modules": [target] if isinstance(target, str) else list(target or ()),
-        "lora_task_type": form.task_type or "CAUSAL_LM",
+        "lora_task_type": plan.task,
     }
     if form.target_parameters:
         fields["lora_target_parameters"] = list(form.target_parameters)

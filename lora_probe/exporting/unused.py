@@ -1,4 +1,4 @@
-"""Options that name nothing in the model: PEFT passes over them, and something else is trained than asked for."""
+"""Options that name nothing in the model: PEFT passes over them, and trains something else."""
 
 from __future__ import annotations
 

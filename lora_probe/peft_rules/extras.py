@@ -49,6 +49,8 @@ def saved_copies(
         reason = "ensure_weight_tying needs a copy of the input embedding, which is not made"
         raise PeftRefusal(rule="tie-without-embedding", reason=reason)
     for path in _ending(inventory.paths, tied):
+        if path in copies:  # the embedding itself, which some models count among what is tied to it
+            continue
         _check_wrappable(path, inventory, adapted)
         if not copies.keys().isdisjoint(paths_around(path)):
             reason = "a tied module lies in a module that is copied itself"
