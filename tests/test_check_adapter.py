@@ -91,6 +91,15 @@ def test_another_rank_in_the_config_is_told_from_another_model(tmp_path: Path) -
     assert finding.fix == "load the adapter on the model that it was trained on"
 
 
+def test_a_server_may_find_no_layer_for_another_beginning(tmp_path: Path) -> None:
+    """Names from another class of the checkpoint are what vLLM passes over; the model's own are not."""
+    assert "vllm-prefix" not in audited(save_adapter(tmp_path), serve="vllm").rules
+    old = "base_model.model.language_model.model."
+    change_tensors(tmp_path, lambda name: name.replace("base_model.model.model.", old))
+    (finding,) = audited(tmp_path, serve="vllm").of("vllm-prefix")
+    assert len(finding.paths) == 12
+
+
 def test_an_adapter_for_modules_of_experts_is_recognised(tmp_path: Path) -> None:
     """An adapter with a pair for each expert, as transformers 4 trained them, is called old, not foreign."""
     save_adapter(tmp_path, "qwen3-moe", target_modules=["q_proj", "gate_proj", "up_proj", "down_proj"])

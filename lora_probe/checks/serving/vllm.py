@@ -78,7 +78,15 @@ def _embeddings(case: Case) -> Iterator[Hit]:
         )
 
 
-def _other_class(case: Case) -> Iterator[Hit]:
+def _other_beginning(case: Case) -> Iterator[Hit]:
+    moved = [name for name in case.audit.old if ".experts." not in name] if case.audit else []
+    if moved:
+        yield Hit(
+            message=f"{len(moved)} of the adapter's tensors begin otherwise than the model's own names: the "
+            "server may find no layer for them",
+            paths=tuple(moved),
+            fix="load the adapter with a current PEFT on this class and save it again, or rename the tensors",
+        )
     if any(note.code == "other-class" for note in case.graph.notes):
         yield Hit(
             message=f"the model was built as {case.graph.architecture}, another class than its config names: "
@@ -203,7 +211,7 @@ ENGINE = Engine(
             why="The adapter was trained on another class of the same checkpoint, such as the text-only one.",
             fix="Train on the class that the config names, or rename the tensors.",
             source="vllm-project/vllm#34186, vllm-project/vllm#48019, vllm-project/vllm#55193",
-            when=_other_class,
+            when=_other_beginning,
         ),
     ),
 )
