@@ -19,7 +19,6 @@ import pytest
 
 import lora_probe
 from lora_probe import cli
-from lora_probe.cli import output
 from lora_probe.cli.output import write_text
 from lora_probe.errors import UnwritableOutput
 from lora_probe.graph import ModuleGraph
@@ -363,7 +362,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_a_device_is_written_to_not_replaced() -> None:
     """``--csv /dev/null`` leaves the machine its /dev/null."""
     write_text(os.devnull, "gone")
-    assert output.Path(os.devnull).is_char_device()
+    assert Path(os.devnull).is_char_device()
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
