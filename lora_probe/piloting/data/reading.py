@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import json
 import tempfile
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.piloting.data.quiet import quiet_datasets
@@ -19,13 +20,15 @@ from lora_probe.piloting.data.sources import Format
 from lora_probe.piloting.errors import BadDataOption, UnreadableData
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lora_probe.piloting.data.sources import DataFile
 
 __all__ = ["TEXT_UNITS", "read_files"]
 
 TEXT_UNITS = ("line", "paragraph", "document")
+_ENCODING = "utf-8-sig"
+"""UTF-8, with the mark at its beginning that some editors write, or without."""
 
 
 def read_files(files: Sequence[DataFile], *, limit: int, text_unit: str) -> Rows:
@@ -42,90 +45,91 @@ def read_files(files: Sequence[DataFile], *, limit: int, text_unit: str) -> Rows
         )
     rows: list[Mapping[str, Any]] = []
     places: list[str] = []
-    classes: dict[str, tuple[str, ...]] = {}
     more = False
     with quiet_datasets(), tempfile.TemporaryDirectory(prefix="lora-probe-") as cache:
+        reader = _Reader(cache=cache, text_unit=text_unit, most=limit + 1)
         for file in files:
-            for place, row in _read(file, text_unit, cache, classes):
+            for place, row in reader.rows(file):
                 if len(rows) == limit:
                     more = True
                     break
                 rows.append(row)
                 places.append(f"{file.path}, {place}")
-    return Rows(rows=tuple(rows), places=tuple(places), more=more, class_names=classes)
+    return Rows(rows=tuple(rows), places=tuple(places), more=more, class_names=reader.class_names)
 
 
-def _read(
-    file: DataFile, text_unit: str, cache: str, classes: dict[str, tuple[str, ...]]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the rows of one file, each with its place in it; add to `classes` the names that it holds."""
-    if file.format is Format.JSON_LINES:
-        lines = _stream(file, cache, "text", encoding="utf-8-sig", sample_by="line")
-        yield from _parsed((row["text"] for row in lines), str(file.path))
-    elif file.format is Format.JSON:
-        yield from _json_rows(file, cache)
-    elif file.format is Format.TEXT:
-        units = _stream(file, cache, "text", encoding="utf-8-sig", sample_by=text_unit)
-        yield from ((f"{text_unit} {count}", row) for count, row in enumerate(units, 1))
-    elif file.format is Format.PARQUET:
-        yield from (
-            (f"row {count}", row)
-            for count, row in enumerate(_stream(file, cache, "parquet", classes=classes), 1)
-        )
-    else:
-        yield from ((f"row {count}", row) for count, row in enumerate(_cells(file, cache), 1))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Reader:
+    """Reads file after file; gathers the names of classes that they hold."""
+
+    cache: str
+    """A folder for what the library writes."""
+    text_unit: str
+    most: int
+    """Rows that are of interest, of any file."""
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def rows(self, file: DataFile) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield the rows of one file, each with its place in it."""
+        if file.format is Format.JSON_LINES:
+            lines = self._stream(file, "text", encoding=_ENCODING, sample_by="line")
+            yield from _parsed((row["text"] for row in lines), str(file.path))
+        elif file.format is Format.JSON:
+            whole = self._stream(file, "text", encoding=_ENCODING, sample_by="document")
+            yield from _json_rows("".join(row["text"] for row in whole), str(file.path))
+        elif file.format is Format.TEXT:
+            units = self._stream(file, "text", encoding=_ENCODING, sample_by=self.text_unit)
+            yield from _numbered(units, self.text_unit)
+        elif file.format is Format.PARQUET:
+            yield from _numbered(self._stream(file, "parquet"), "row")
+        else:
+            yield from _numbered(self._cells(file), "row")
+
+    def _cells(self, file: DataFile) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows of a table of text, each cell as the text that stands there.
+
+        Both passes are read to their end, because pandas leaves the file open otherwise.
+        """
+        from datasets import Features, Value
+
+        told = {"sep": "\t" if file.format is Format.TSV else ",", "na_filter": False, "encoding": _ENCODING}
+        for first in list(self._stream(file, "csv", nrows=1, **told)):
+            texts = Features({column: Value("string") for column in first})
+            yield from list(self._stream(file, "csv", nrows=self.most, features=texts, **told))
+
+    def _stream(self, file: DataFile, builder: str, **options: Any) -> Iterator[Mapping[str, Any]]:
+        """Yield rows as the library's `builder` reads them.
+
+        Raises:
+            UnreadableData: it cannot.
+
+        """
+        from datasets import load_dataset
+
+        if file.path.stat().st_size == 0:
+            return  # some of the builders stumble over it; the caller sees that there are no rows
+        try:
+            found = load_dataset(
+                builder,
+                data_files=[glob.escape(str(file.path))],
+                split="train",
+                streaming=True,
+                cache_dir=self.cache,
+                **options,
+            )
+            self.class_names.update(class_names(found.features))
+            yield from without_media(found)
+        except UnicodeDecodeError as error:
+            problem = f"it is not UTF-8 text (byte 0x{error.object[error.start]:02x})"
+            raise UnreadableData(where=str(file.path), problem=problem) from None
+        except (OSError, ValueError, EOFError) as error:  # pandas' and pyarrow's errors are ValueErrors
+            reason = " ".join(str(error).split()) or type(error).__name__
+            problem = f"no valid {file.format}: {reason}"
+            raise UnreadableData(where=str(file.path), problem=problem) from None
 
 
-def _cells(file: DataFile, cache: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a table of text, each cell as the text that stands there."""
-    from datasets import Features, Value
-
-    told: dict[str, Any] = {
-        "sep": "\t" if file.format is Format.TSV else ",",
-        "na_filter": False,
-        "encoding": "utf-8-sig",
-    }
-    first = next(_stream(file, cache, "csv", **told), None)
-    if first is not None:
-        texts = Features({column: Value("string") for column in first})
-        yield from _stream(file, cache, "csv", features=texts, **told)
-
-
-def _stream(
-    file: DataFile,
-    cache: str,
-    builder: str,
-    *,
-    classes: dict[str, tuple[str, ...]] | None = None,
-    **options: Any,
-) -> Iterator[Mapping[str, Any]]:
-    from datasets import load_dataset
-
-    if file.path.stat().st_size == 0:
-        return  # some of the library's readers stumble over it; the caller sees that there are no rows
-    try:
-        found = load_dataset(
-            builder,
-            data_files=[glob.escape(str(file.path))],
-            split="train",
-            streaming=True,
-            cache_dir=cache,
-            **options,
-        )
-        if classes is not None:
-            classes.update(class_names(found.features))
-        yield from without_media(found)
-    except UnicodeDecodeError as error:
-        problem = f"it is not UTF-8 text (byte 0x{error.object[error.start]:02x})"
-        raise UnreadableData(where=str(file.path), problem=problem) from None
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        TypeError,
-    ) as error:  # pandas' and pyarrow's errors are ValueErrors
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableData(where=str(file.path), problem=f"no valid {file.format}: {reason}") from None
+def _numbered(rows: Iterable[Mapping[str, Any]], unit: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((f"{unit} {count}", row) for count, row in enumerate(rows, 1))
 
 
 def _parsed(lines: Iterator[str], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -134,12 +138,8 @@ def _parsed(lines: Iterator[str], path: str) -> Iterator[tuple[str, Mapping[str,
             yield f"line {number}", _row(_json(line, f"{path}, line {number}"), f"{path}, line {number}")
 
 
-def _json_rows(file: DataFile, cache: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _json_rows(text: str, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the rows of a file called .json: an array of objects, or lines after all, which is common."""
-    path = str(file.path)
-    text = "".join(
-        row["text"] for row in _stream(file, cache, "text", encoding="utf-8-sig", sample_by="document")
-    )
     if text.lstrip().startswith("["):
         for count, row in enumerate(_json(text, path), 1):
             yield f"row {count}", _row(row, f"{path}, row {count}")
