@@ -192,6 +192,23 @@ def test_names_of_a_model_cannot_break_out_of_a_comment() -> None:
     assert fields["lora_r"] == 4
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize(
+    "leaf", ["a,b", "a b", "a\nb", "$(id)", "--lora_rank", "\x1b[31m", "\u2028", "x: y", "['", "*", "#c"]
+)
+def test_hostile_names_of_layers_are_written_nowhere_but_in_json(leaf: str, trainer: str) -> None:
+    """A name that a shell, YAML, a list with commas or a terminal could read otherwise is refused."""
+    text = graph_of("openai-community/gpt2").to_json().replace("c_attn", json.dumps(leaf)[1:-1])
+    graph = lora_probe.ModuleGraph.from_json(text)
+    if trainer == "peft":
+        document = json.loads(lora_probe.export(graph, "attention.qkv", to=trainer))
+        assert document["target_modules"] == [leaf]
+    else:
+        with pytest.raises(NotExportable) as caught:
+            lora_probe.export(graph, "attention.qkv", to=trainer)
+        assert str(caught.value).isprintable()
+
+
 def test_the_command_knows_every_trainer() -> None:
     """The names that the command offers are those that there are."""
     assert tuple(TRAINERS) == NAMES

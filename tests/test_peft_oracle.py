@@ -48,7 +48,7 @@ def test_predictions_are_what_peft_does(model_type: str) -> None:
 
 @pytest.mark.parametrize("model_type", ["diffusion_gemma", "seamless_m4t"])
 def test_an_embedding_that_is_tied_to_itself_is_copied_once(model_type: str) -> None:
-    """Where the input embedding is counted among what is tied to it, its own copy is what all others share."""
+    """Where the input embedding counts among what is tied to it, all others share its own copy."""
     for _, model in models([model_type], reasons={}):
         inventory = Inventory(scan(model))
         assert inventory.graph.input_embedding in inventory.tied_to_embedding

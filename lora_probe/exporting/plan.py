@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -42,6 +43,8 @@ _WORDS = {
     "task_type": "the task type",
 }
 _HEADER_LIMIT = 200
+_PLAIN = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
+"""Dotted names of attributes; of a hyphen at the start, a command line would make an option."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,21 @@ class Plan:
     def refusal(self, reason: str, paths: Collection[str] = ()) -> NotExportable:
         """Return the error that says why the trainer cannot be told this."""
         return NotExportable(trainer=self.trainer, reason=reason, paths=tuple(paths))
+
+    def check_names(self) -> None:
+        """Check that no name could be read as something else: as an option, two names, or an escape sequence.
+
+        Raises:
+            NotExportable: a weight's name or a module to be saved has a character that no attribute has, or a
+                text given by the user does not print.
+
+        """
+        names = [*(site.parameter for site in self.sites), *self.settings.modules_to_save]
+        if odd := [name for name in names if not _PLAIN.fullmatch(name)]:
+            raise self.refusal("only letters, digits, underscores and hyphens in names are safe there", odd)
+        texts = [self.settings.target_modules, *self.settings.rank_pattern, *self.settings.alpha_pattern]
+        if odd := [text for text in texts if isinstance(text, str) and not text.isprintable()]:
+            raise self.refusal("an expression with characters that do not print is not safe there", odd)
 
     def allow_only(self, *known: str) -> None:
         """Check that no option is asked for but those that the trainer has: names of `LoraSettings`' fields.

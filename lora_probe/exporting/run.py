@@ -47,6 +47,8 @@ TRAINERS: Mapping[str, Callable[[Plan], str]] = {
     "mlx-lm": mlx_lm.write,
 }
 """What writes the configuration of each trainer."""
+_ESCAPING = frozenset({"peft"})
+"""Those whose form, JSON, holds any name."""
 _HIGHEST_ALPHA = 2**30
 """An alpha beyond is a slip of the keyboard; no rank is as high."""
 
@@ -90,6 +92,8 @@ def export(
     if to not in TRAINERS:
         raise UnknownChoice(option="to", value=to, known=tuple(TRAINERS))
     plan = _plan(graph, targets, trainer=to, rank=rank, alpha=alpha, dropout=dropout, options=options)
+    if to not in _ESCAPING:
+        plan.check_names()
     return TRAINERS[to](plan)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import islice, permutations
 from typing import TYPE_CHECKING
 
 from lora_probe.errors import PeftRefusal
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from lora_probe.peft_rules.settings import LoraSettings
 
 __all__ = ["Ties", "embedding_adapter", "tie_modules"]
+
+_ORDERS = 120
+"""All orders of five tied modules; no model has more that one name covers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +49,7 @@ def tie_modules(settings: LoraSettings, inventory: Inventory) -> Ties:
     if any(_is_embedding_name(name) for name in settings.modules_to_save):
         saved = settings.modules_to_save
         saved += () if embedding in saved else (embedding,)
-        return Ties(settings=replace(settings, modules_to_save=_without(saved, tied)), saved=tied)
+        return Ties(settings=replace(settings, modules_to_save=_left(saved, tied)), saved=tied)
     target = settings.target_modules
     if isinstance(target, str):
         if not any(compiled(target, field="target_modules").fullmatch(name) for name in EMBEDDING_NAMES):
@@ -87,6 +91,20 @@ def _require_one_each(names: tuple[str, ...], tied: Sequence[str]) -> None:
             reason = f"which of several names PEFT drops for the tied {path} is left to chance"
             raise PeftRefusal(rule="ambiguous-tie", reason=reason, where=sorted(covering))
         left -= covering
+
+
+def _left(saved: tuple[str, ...], tied: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `saved` less what covers the tied modules, which PEFT goes through in the order of a set.
+
+    Raises:
+        PeftRefusal: what is left depends on that order, which differs from run to run.
+
+    """
+    left = {_without(saved, order) for order in islice(permutations(tied), _ORDERS)}
+    if len(left) > 1:
+        reason = "which of several modules_to_save PEFT drops for tied modules is left to chance"
+        raise PeftRefusal(rule="ambiguous-tie", reason=reason, where=sorted(saved))
+    return left.pop()
 
 
 def _covers(name: str, path: str) -> bool:
