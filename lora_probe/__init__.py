@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lora_probe.errors import LoraProbeError
     from lora_probe.exporting import export
     from lora_probe.graph import Adaptable, Kind, Module, ModuleGraph, Note, Site, Uncovered
+    from lora_probe.piloting.run import PilotReport, compare, pilot
     from lora_probe.scanner import scan
     from lora_probe.targets import TargetSpec, emit, parse_targets, resolve
 
@@ -31,16 +32,19 @@ __all__ = [
     "Module",
     "ModuleGraph",
     "Note",
+    "PilotReport",
     "Site",
     "TargetSpec",
     "Uncovered",
     "__version__",
     "budget",
     "check",
+    "compare",
     "diff",
     "emit",
     "export",
     "parse_targets",
+    "pilot",
     "resolve",
     "scan",
 ]
@@ -51,6 +55,7 @@ _HOMES = {
     "LoraProbeError": "lora_probe.errors",
     **dict.fromkeys(("Difference", "diff"), "lora_probe.comparing"),
     "export": "lora_probe.exporting",
+    **dict.fromkeys(("PilotReport", "compare", "pilot"), "lora_probe.piloting.run"),
     "scan": "lora_probe.scanner",
     **dict.fromkeys(("TargetSpec", "emit", "parse_targets", "resolve"), "lora_probe.targets"),
     **dict.fromkeys(

@@ -15,9 +15,11 @@ import click
 from lora_probe._version import __version__
 from lora_probe.cli.budget import budget
 from lora_probe.cli.check import check
+from lora_probe.cli.compare import compare
 from lora_probe.cli.diff import diff
 from lora_probe.cli.export import export
 from lora_probe.cli.models import models
+from lora_probe.cli.pilot import pilot
 from lora_probe.cli.roles import roles
 from lora_probe.cli.scan import scan
 from lora_probe.errors import LoraProbeError
@@ -52,6 +54,8 @@ lora_probe.add_command(budget)
 lora_probe.add_command(check)
 lora_probe.add_command(export)
 lora_probe.add_command(diff)
+lora_probe.add_command(pilot)
+lora_probe.add_command(compare)
 lora_probe.add_command(roles)
 lora_probe.add_command(models)
 
