@@ -28,8 +28,8 @@ class Batch:
 
     `inputs` holds ``input_ids`` (B, T) and ``attention_mask`` (B, T), with ``token_type_ids`` (B, T) where
     the tokenizer makes them. Packed rows come with ``position_ids`` (B, T) that start anew with each example,
-    and without a mask: transformers reads the borders of documents off the positions only where no mask is
-    given. For sequence-to-sequence, decoder inputs are left to the model's own
+    and without a mask: transformers reads the borders off the positions only where no mask is given and no
+    cache is used (``use_cache=False``). For sequence-to-sequence, decoder inputs are left to the model's own
     ``prepare_decoder_input_ids_from_labels``.
     """
 

@@ -37,11 +37,11 @@ def tokenize_language(
     spoken = any(not isinstance(cell, str) for content in contents[:1] for cell in _said(content))
     if train_on is TrainOn.COMPLETION and kind is not Kind.COMPLETION:
         raise BadDataOption(
-            option="train on", value=train_on, problem=f"needs prompt and completion, not {kind}"
+            option="train on", value=train_on.value, problem=f"needs prompt and completion, not {kind}"
         )
     if train_on is TrainOn.ASSISTANT and not spoken:
         raise BadDataOption(
-            option="train on", value=train_on, problem=f"needs conversations, not {kind} as texts"
+            option="train on", value=train_on.value, problem=f"needs conversations, not {kind} as texts"
         )
     if any(not isinstance(cell, str) for content in contents for cell in _said(content)):
         require_template(tokenizer)
