@@ -72,7 +72,7 @@ def log_axis(values: Iterable[float], *, label: Callable[[float], str], ticks: I
 
 def _round_values(low: float, high: float) -> list[float]:
     """Return 1, 2 and 5 times the powers of ten from 10**low to 10**high, fewer in a wide range."""
-    factors = {2: (1, 2, 5), 4: (1, 3)}
+    factors = {1: (1, 1.5, 2, 3, 4, 5, 7), 2: (1, 2, 5), 4: (1, 3)}
     chosen = next((marks for decades, marks in factors.items() if high - low < decades), (1,))
     values = [mark * 10.0**power for power in range(floor(low), ceil(high) + 1) for mark in chosen]
     return [value for value in values if low <= log10(value) <= high]

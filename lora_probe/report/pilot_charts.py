@@ -173,7 +173,7 @@ def _loss_chart(
         x_ticks=across.ticks,
         y_ticks=up.ticks,
         rule=Tick(place=up(rule[0]), label="base") if rule else None,
-        legend=tuple((colors[name], name) for name in dict.fromkeys(curve.candidate for curve in curves)),
+        legend=_legend(curves, colors),
     )
 
 
@@ -246,7 +246,7 @@ def rate_chart(info: RateCurves, colors: Mapping[str, str]) -> Chart | None:
         dots=tuple(dot for curve in info.curves for dot in _rate_dots(curve, colors, across, up)),
         x_ticks=across.ticks,
         y_ticks=up.ticks,
-        legend=tuple((colors[curve.candidate], curve.candidate) for curve in info.curves),
+        legend=_legend(info.curves, colors),
     )
 
 
@@ -266,6 +266,12 @@ def _thinned(rates: Sequence[float]) -> list[float]:
     """Return the learning rates to write on the axis: those that were tried, as far as there is room."""
     tried = sorted({float(f"{rate:.3g}") for rate in rates})
     return tried[:: -(-len(tried) // 7)]
+
+
+def _legend(curves: Iterable[Curve | RateCurve], colors: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return colour and name of each arm that has a curve, in the order of the plan."""
+    drawn = {curve.candidate for curve in curves}
+    return tuple((color, name) for name, color in colors.items() if name in drawn)
 
 
 def _points(values: Iterable[tuple[float, float]], across: Axis, up: Axis) -> str:

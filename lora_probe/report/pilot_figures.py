@@ -31,7 +31,7 @@ __all__ = [
     "pareto",
 ]
 
-_MOST_POINTS = 60
+_MOST_POINTS = 25
 """Of a curve of training losses; longer ones are averaged over stretches of equal length."""
 
 

@@ -25,7 +25,9 @@ from lora_probe.report.pilot_wording import (
     how,
     loss_text,
     pilot_facts,
-    recommended,
+    row_notes,
+    to_use,
+    use_text,
     warnings,
 )
 from lora_probe.report.templating import environment
@@ -48,7 +50,7 @@ def pilot_fragment(analysis: Analysis) -> str:
 
 def pilot_page(analysis: Analysis) -> str:
     """Return a document without scripts or links: verdict, plots, tables, what to use, how to repeat it."""
-    colors, winner = arm_colors(analysis.plan), recommended(analysis)
+    colors, winner = arm_colors(analysis.plan), to_use(analysis)
     curves, differences = loss_curves(analysis), forest(analysis)
     return (
         environment()
@@ -67,7 +69,7 @@ def pilot_page(analysis: Analysis) -> str:
                 (training_chart(curves, colors), "Training loss", "The mean over seeds and a few steps."),
             ],
             winner=winner,
-            winner_rate=_winner_rate(analysis),
+            use=use_text(analysis),
             config=adapter_config(winner, analysis.plan) if winner else "",
             export=export_command(winner, analysis.plan) if winner else "",
             how=how(analysis),
@@ -88,6 +90,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "facts": pilot_facts(analysis.plan),
         "warnings": warnings(analysis),
         "low_confidence": analysis.verdict.confidence is Confidence.LOW,
+        "notes": row_notes(analysis),
         "colors": arm_colors(analysis.plan),
         "titles": TITLES,
         "cells": lambda row: arm_cells(row, analysis),
@@ -99,12 +102,6 @@ def _pareto_text(analysis: Analysis) -> str:
     base = pareto(analysis).base
     untrained = "" if base is None else f" Without any training the loss is {loss_text(base)}."
     return f"Test loss; the line joins the sets that no cheaper one beats.{untrained}"
-
-
-def _winner_rate(analysis: Analysis) -> str:
-    name = analysis.verdict.recommended
-    rates = [row.learning_rate for row in analysis.leaderboard if row.candidate == name]
-    return f"{rates[0]:.3g}" if rates and rates[0] is not None else ""
 
 
 def _hashes(analysis: Analysis) -> list[tuple[str, str | None]]:

@@ -16,8 +16,10 @@ from lora_probe.report.pilot_wording import (
     how,
     interval,
     pilot_facts,
-    recommended,
+    row_notes,
     signed,
+    to_use,
+    use_text,
     warnings,
 )
 
@@ -56,14 +58,15 @@ def _lines(analysis: Analysis) -> Iterator[str]:
                 [code(each.candidate), signed(each.difference), plain(interval(each)), plain(each.relation)]
             )
         yield ""
+    yield from (f"- {plain(note)}" for note in row_notes(analysis))
     yield from (f"- dropped: {plain(dropped_text(each))}" for each in analysis.dropped)
     yield from (f"- failed: {plain(failure_text(each))}" for each in analysis.failures)
     for name, paths in analysis.dead_adapters.items():
         yield f"- no gradient: {code(name)}: {', '.join(map(code, paths))}"
     yield from (f"- {plain(sentence)}" for sentence in how(analysis))
     yield ""
-    winner = recommended(analysis)
+    winner = to_use(analysis)
     if winner:
-        yield from (f"To use {code(winner.name)} with PEFT, as `adapter_config.json`:", "")
+        yield from (f"To use {code(winner.name)}: {plain(use_text(analysis))}", "")
         yield from ("```json", adapter_config(winner, plan).rstrip("\n"), "```", "")
     yield f"Made with {code(pilot_command(plan))}"

@@ -17,6 +17,7 @@ from lora_probe.report.pilot_wording import (
     failure_text,
     interval,
     pilot_facts,
+    row_notes,
     signed,
     warnings,
 )
@@ -58,6 +59,8 @@ class PilotTable:
                 table.add_row(shown(row.candidate), signed(row.difference), interval(row), relation)
             yield Padding(table, (0, 0, 0, _INDENT))
         yield ""
+        for note in row_notes(analysis):
+            yield Hanging("note: ", printable(note))
         for each in analysis.dropped:
             yield Hanging("dropped: ", printable(dropped_text(each)))
         for failed in analysis.failures:

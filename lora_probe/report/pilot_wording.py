@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from lora_probe.piloting.outcome import Status
 from lora_probe.piloting.records import Arm, Failure, Task
 from lora_probe.report.numbers import exact
 
@@ -29,8 +30,10 @@ __all__ = [
     "loss_text",
     "pilot_facts",
     "rate_text",
-    "recommended",
+    "row_notes",
     "signed",
+    "to_use",
+    "use_text",
     "warnings",
 ]
 
@@ -71,10 +74,31 @@ def warnings(analysis: Analysis) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def recommended(analysis: Analysis) -> Candidate | None:
-    """Return the candidate to use, None where the pilot recommends none."""
-    name = analysis.verdict.recommended
+def row_notes(analysis: Analysis) -> list[str]:
+    """Return what is to be known about single rows; why arms were dropped or failed is told elsewhere."""
+    told = {Status.DROPPED, Status.FAILED}
+    return [
+        f"{row.candidate}: {row.note}" for row in analysis.leaderboard if row.note and row.status not in told
+    ]
+
+
+def to_use(analysis: Analysis) -> Candidate | None:
+    """Return the candidate that is recommended, else the best one; None before there is any."""
+    name = analysis.verdict.recommended or analysis.verdict.best
     return next((each for each in analysis.plan.candidates if each.name == name), None)
+
+
+def use_text(analysis: Analysis) -> str:
+    """Return what to do with the block for PEFT, and how sure that is."""
+    candidate = to_use(analysis)
+    rates = [
+        row.learning_rate
+        for row in analysis.leaderboard
+        if candidate and row.candidate == candidate.name and row.learning_rate is not None
+    ]
+    rate = f"learning rate here: {rates[0]:.3g}; a longer training may want another" if rates else ""
+    unsure = "" if analysis.verdict.recommended else "It has the lowest loss so far, which may be chance. "
+    return f"{unsure}This is its adapter_config.json for PEFT ({rate})." if rate else unsure
 
 
 def adapter_config(candidate: Candidate, plan: Plan) -> str:

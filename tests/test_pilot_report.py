@@ -1,0 +1,418 @@
+"""What a person sees of a pilot: the verdict and every number, whole, safe and the same in each form."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import StringIO
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import pytest
+from markupsafe import escape
+from rich.console import Console
+
+from lora_probe.graph import Note
+from lora_probe.piloting.analysis import analyse
+from lora_probe.piloting.outcome import Relation
+from lora_probe.piloting.records import Arm, Task
+from lora_probe.report.numbers import exact
+from lora_probe.report.pilot_axes import linear_axis, log_axis
+from lora_probe.report.pilot_charts import (
+    forest_chart,
+    pareto_chart,
+    rate_chart,
+    training_chart,
+    tuning_chart,
+)
+from lora_probe.report.pilot_command import pilot_command
+from lora_probe.report.pilot_csv import pilot_csv
+from lora_probe.report.pilot_figures import (
+    arm_colors,
+    forest,
+    learning_rate_curves,
+    loss_curves,
+    pareto,
+)
+from lora_probe.report.pilot_html import pilot_fragment, pilot_page
+from lora_probe.report.pilot_markdown import pilot_markdown
+from lora_probe.report.pilot_plots import draw_forest, draw_learning_rates, draw_loss_curves, draw_pareto
+from lora_probe.report.pilot_table import PilotTable
+from lora_probe.report.pilot_wording import adapter_config, duration, export_command, loss_text, signed
+from tests.pilot_samples import BASE_LOSS, sample_analysis, sample_plan, sample_results
+
+if TYPE_CHECKING:
+    from lora_probe.piloting.outcome import Analysis
+
+HOSTILE = "<script>alert(1)</script>|`x`\x1b[31m\u202e"
+WHOLE_MODEL = 1_049_728
+
+
+def _in_terminal(analysis: Analysis, *, width: int = 120) -> str:
+    console = Console(width=width, record=True, file=StringIO(), force_terminal=False)
+    console.print(PilotTable(analysis))
+    return console.export_text()
+
+
+FORMS = [_in_terminal, pilot_markdown, pilot_page]
+
+
+def _hostile() -> Analysis:
+    """Return an analysis in which every name, path and message was chosen by an enemy."""
+    found = sample_analysis()
+    document = {each.name: f"{each.name}{HOSTILE}" for each in found.plan.candidates}
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, str) and type(value) is str:
+            return document.get(value, value)
+        if isinstance(value, tuple):
+            return tuple(map(renamed, value))
+        if isinstance(value, dict):
+            return {renamed(key): renamed(each) for key, each in value.items()}
+        if hasattr(value, "__dataclass_fields__"):
+            return replace(
+                value, **{name: renamed(getattr(value, name)) for name in value.__dataclass_fields__}
+            )
+        return value
+
+    said: Analysis = renamed(found)
+    return replace(
+        said,
+        verdict=replace(said.verdict, sentence=HOSTILE, caveats=(HOSTILE,)),
+        warnings=(Note(code="x", message=HOSTILE),),
+        dropped=tuple(replace(each, reason=HOSTILE) for each in said.dropped),
+        failures=tuple(replace(each, reason=HOSTILE) for each in said.failures),
+        dead_adapters={HOSTILE: (HOSTILE,)},
+        plan=replace(
+            said.plan,
+            model=replace(said.plan.model, model=HOSTILE, architecture=HOSTILE, revision=HOSTILE),
+            data=replace(said.plan.data, source=HOSTILE),
+            versions={HOSTILE: HOSTILE},
+        ),
+    )
+
+
+class _Tags(HTMLParser):
+    """Every element of a page and its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep an element."""
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_says_everything(form: Any) -> None:
+    """The verdict, each arm's loss and parameters, each interval, what was dropped, failed and dead."""
+    found = sample_analysis()
+    text = form(found)
+    assert found.verdict.sentence in text
+    for row in found.leaderboard:
+        assert row.candidate in text
+        assert exact(row.trainable_parameters) in text
+        assert loss_text(row.test_loss) in text
+    for said in ("+0.0082", "+0.0357", "equivalent", "worse", "recommended", "0.0004?"):
+        assert said in text
+    for said in ("behind o+down; noise", "diverged after step 12: the loss became infinite", "down_proj"):
+        assert said in text
+    assert "curves of all-linear and mlp cross" in text
+    assert "43,008 parameters are few" in text
+
+
+def test_the_verdict_comes_first() -> None:
+    """On a page the sentence stands before any number of an arm; on a terminal it ends what is printed."""
+    found = sample_analysis()
+    page = pilot_page(found)
+    assert page.index(found.verdict.sentence) < page.index("43,520")
+    assert _in_terminal(found).rstrip().endswith(found.verdict.sentence)
+
+
+def test_a_page_needs_nothing_else() -> None:
+    """No script, no link, no image from elsewhere, and a policy that forbids them."""
+    tags = _Tags(pilot_page(sample_analysis())).found
+    assert {"script", "link", "img", "iframe", "a"}.isdisjoint(tag for tag, _ in tags)
+    assert any("default-src 'none'" in str(attrs.get("content")) for tag, attrs in tags if tag == "meta")
+
+
+def test_hostile_text_is_shown_harmlessly() -> None:
+    """Whatever names, paths and messages hold, no form obeys it."""
+    found = _hostile()
+    page = pilot_page(found)
+    assert "script" not in {tag for tag, _ in _Tags(page).found}
+    for text in (page, pilot_fragment(found), _in_terminal(found), pilot_markdown(found), pilot_csv(found)):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    assert (
+        "<script>"
+        not in pilot_markdown(found).replace("\\<script\\>", "").replace("`", "\n`").split("\n`")[0]
+    )
+
+
+def test_a_fragment_is_the_head_of_the_page() -> None:
+    """A notebook shows verdict and table without a document around them."""
+    fragment = pilot_fragment(sample_analysis())
+    assert fragment.startswith('<div class="lora-probe">')
+    assert "<html" not in fragment
+    assert sample_analysis().verdict.sentence in fragment
+
+
+def test_nothing_measured_is_shown_as_such() -> None:
+    """A pilot that has just begun has a page, a table and a text, which say that it is not complete."""
+    found = analyse(sample_plan(), ())
+    for form in FORMS:
+        assert found.verdict.sentence in " ".join(form(found).split())
+    assert "not complete" in pilot_page(found)
+    assert forest(found) is None
+    assert tuning_chart(loss_curves(found), {}) is None
+    assert pareto_chart(pareto(found), {}) is None
+    assert rate_chart(learning_rate_curves(found), {}) is None
+
+
+def test_a_real_analysis_has_every_part() -> None:
+    """What the protocol measured and the analysis says fills every chart of the page."""
+    found = analyse(sample_plan(), sample_results())
+    page = pilot_page(found)
+    for title in ("How much worse", "Held-out loss", "Quality against", "Learning rates", "Training loss"):
+        assert f"<h2>{title}" in page
+    assert "Dropped on the way" in page
+    assert "Failed" in page
+    assert str(escape(found.verdict.sentence)) in page
+
+
+def test_a_forest_turns_to_the_worse() -> None:
+    """Differences are shown as how much worse an arm is than the best; the base is not among them."""
+    info = forest(sample_analysis())
+    assert info is not None
+    assert info.best == "all-linear"
+    assert [row.candidate for row in info.rows] == ["mlp", "o+down"]
+    last = info.rows[1]
+    assert (last.difference, last.relation) == (0.024, Relation.WORSE)
+    assert (last.low, last.high) == pytest.approx((0.015, 0.033))
+    assert last.family_low < last.low < last.difference < last.high < last.family_high
+
+
+def test_a_forest_is_drawn_to_scale() -> None:
+    """The band reaches as far as the margin to both sides of zero, and each mean lies in its interval."""
+    found = sample_analysis()
+    info = forest(found)
+    assert info is not None
+    chart = forest_chart(info, arm_colors(found.plan))
+    assert chart.band + chart.band_width / 2 == pytest.approx(chart.zero, abs=0.02)
+    for line in chart.lines:
+        assert line.family_low <= line.low <= line.at <= line.low + line.width
+        assert line.low + line.width <= line.family_low + line.family_width + 0.02
+
+
+def test_curves_are_of_the_chosen_learning_rates() -> None:
+    """Each finalist has a curve for each seed from the base's loss on; training curves are averaged."""
+    info = loss_curves(sample_analysis())
+    assert info.base == BASE_LOSS
+    assert sorted({curve.seed for curve in info.tuning if curve.candidate == "mlp"}) == [0, 1, 2]
+    assert all(curve.steps[0] == 0 and curve.losses[0] == BASE_LOSS for curve in info.tuning)
+    assert [curve.candidate for curve in info.training].count("mlp") == 1
+    assert info.dropped == {"qv": 20}
+
+
+def test_long_training_curves_are_thinned() -> None:
+    """However long a run, its training curve keeps a few dozen points, the last one at the last step."""
+    found = sample_analysis()
+    steps = tuple(range(1, 1001))
+    curves = tuple(
+        replace(curve, train_steps=steps, train_losses=tuple(1000.0 - step for step in steps))
+        for curve in found.loss_curves
+    )
+    for curve in loss_curves(replace(found, loss_curves=curves)).training:
+        assert len(curve.steps) == len(curve.losses) <= 60
+        assert curve.steps[-1] == 1000
+        assert list(curve.losses) == sorted(curve.losses, reverse=True)
+
+
+def test_a_pareto_plot_has_every_measured_arm() -> None:
+    """Arms without a result are left out, the base is a level, and full fine-tuning is a point."""
+    info = pareto(sample_analysis())
+    assert info.base == BASE_LOSS
+    assert [point.candidate for point in info.points] == ["mlp", "o+down", "all-linear", "full"]
+    assert info.points[-1].trainable_parameters == WHOLE_MODEL
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    """Names of arms that are equally good are moved apart."""
+    found = sample_analysis()
+    rows = tuple(row if row.test_loss is None else replace(row, test_loss=3.2) for row in found.leaderboard)
+    chart = pareto_chart(pareto(replace(found, leaderboard=rows)), arm_colors(found.plan))
+    assert chart is not None
+    places = sorted(dot.label_y for dot in chart.dots)
+    assert all(above - below > 5 for below, above in pairwise(places))
+
+
+def test_failed_learning_rates_are_marked() -> None:
+    """A learning rate that failed has no loss: it is a cross at the top, and the chosen one has a ring."""
+    found = sample_analysis()
+    info = learning_rate_curves(found)
+    attention = next(curve for curve in info.curves if curve.candidate == "attention")
+    assert (attention.failed, len(attention.rates)) == ((8e-4,), 2)
+    chart = rate_chart(info, arm_colors(found.plan))
+    assert chart is not None
+    assert [dot.y for dot in chart.dots if dot.mark == "cross"] == [100.0]
+    assert sum(dot.mark == "ring" for dot in chart.dots) == len(info.curves)
+
+
+def test_charts_stay_inside() -> None:
+    """No dot and no tick of any chart lies outside of its field."""
+    found, colors = sample_analysis(), arm_colors(sample_plan())
+    curves = loss_curves(found)
+    for chart in (
+        tuning_chart(curves, colors),
+        training_chart(curves, colors),
+        pareto_chart(pareto(found), colors),
+        rate_chart(learning_rate_curves(found), colors),
+    ):
+        assert chart is not None
+        assert len(chart.y_ticks) >= 3
+        places = [
+            *(tick.place for tick in (*chart.x_ticks, *chart.y_ticks)),
+            *(place for dot in chart.dots for place in (dot.x, dot.y)),
+        ]
+        assert all(0 <= place <= 100 for place in places)
+
+
+@pytest.mark.parametrize("values", [[3.0], [0.0], [1.0, 1.0], [-5.0, 1e6], [3.2001, 3.2002]])
+def test_linear_axes_hold_any_values(values: list[float]) -> None:
+    """Equal, huge and tiny ranges give rising, distinct labels and places within the axis."""
+    axis = linear_axis(values, label=lambda value, decimals: f"{value:.{decimals}f}")
+    labels = [float(tick.label) for tick in axis.ticks]
+    assert len(labels) >= 2
+    assert labels == sorted(set(labels))
+    assert all(0 < axis(value) < 100 for value in values)
+
+
+@pytest.mark.parametrize("values", [[1e-4], [2e-4, 8e-4], [1.0, 1e9], [40_000.0, 43_000.0]])
+def test_log_axes_hold_any_values(values: list[float]) -> None:
+    """One value, near values and many decades give at least one label and places within the axis."""
+    axis = log_axis(values, label=lambda value: f"{value:.3g}")
+    assert axis.ticks
+    assert len(axis.ticks) < 12
+    assert all(0 < axis(value) < 100 for value in values)
+
+
+def test_plots_draw_onto_the_axes_they_are_given() -> None:
+    """Each plot returns its axes, with the arms' names on them."""
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    found, colors = sample_analysis(), arm_colors(sample_plan())
+    info = forest(found)
+    assert info is not None
+    drawings: list[Any] = [
+        (draw_forest, info),
+        (draw_loss_curves, loss_curves(found)),
+        (draw_pareto, pareto(found)),
+        (draw_learning_rates, learning_rate_curves(found)),
+    ]
+    for draw, what in drawings:
+        figure, ax = plt.subplots()
+        assert draw(what, ax, colors=colors) is ax
+        legend = ax.get_legend()
+        words = [text.get_text() for text in legend.get_texts()] if legend else []
+        words += [text.get_text() for text in ax.get_yticklabels()]
+        assert any(word.startswith("mlp") for word in words)
+        figure.canvas.draw()
+        plt.close(figure)
+
+
+def test_each_arm_has_one_colour() -> None:
+    """Sets differ in colour; references are grey."""
+    plan = sample_plan()
+    colors = arm_colors(plan)
+    sets = [colors[each.name] for each in plan.candidates if each.arm is Arm.LORA]
+    assert len(set(sets)) == len(sets)
+    assert colors["base"] == colors["full"] not in sets
+
+
+def test_peft_reads_what_is_handed_over(tmp_path: Any) -> None:
+    """The block for the winner is an `adapter_config.json` that PEFT loads, with the winner's numbers."""
+    from peft import LoraConfig
+
+    plan = sample_plan()
+    (tmp_path / "adapter_config.json").write_text(adapter_config(plan.candidates[2], plan))
+    config = LoraConfig.from_pretrained(str(tmp_path))
+    assert (config.r, config.lora_alpha, set(config.target_modules)) == (7, 14.0, {"mlp_proj"})
+    assert config.base_model_name_or_path == "somebody/a-model"
+
+
+@pytest.mark.parametrize("task", Task)
+def test_each_task_has_peft_s_word(task: Task) -> None:
+    """PEFT knows the task of every pilot, or is told none."""
+    from peft import TaskType
+
+    plan = sample_plan()
+    plan = replace(plan, data=replace(plan.data, task=task))
+    said = json.loads(adapter_config(plan.candidates[1], plan))["task_type"]
+    assert said is None or said in TaskType.__members__
+
+
+def test_commands_are_quoted() -> None:
+    """Words that a shell would read otherwise are quoted, and control characters are shown as such."""
+    plan = sample_plan()
+    words = ["lora-probe", "pilot", "my model", "--data", "a;b.jsonl", "\x1b"]
+    said = pilot_command(replace(plan, command=tuple(words)))
+    assert shlex.split(said) == [*words[:-1], "\\x1b"]
+    odd = replace(plan.candidates[1], targets="attention+mlp$")
+    assert "'attention+mlp$'" in export_command(odd, plan)
+
+
+def test_python_s_call_is_given_where_python_asked() -> None:
+    """Without a command line the call is shown, with everything that is not a default."""
+    said = pilot_command(sample_plan())
+    assert said.startswith(
+        "lora_probe.pilot('somebody/a-model', 'notes.jsonl', out=…, candidates=['all-linear'"
+    )
+    for argument in ("steps=60", "max_length=128", "learning_rate=0.0004", "full=True", "engine='stacked'"):
+        assert argument in said
+    assert "batch_size" not in said
+
+
+def test_csv_is_exact() -> None:
+    """One line an arm, nothing rounded, unknown values empty."""
+    rows = list(csv.DictReader(StringIO(pilot_csv(sample_analysis()))))
+    assert [row["candidate"] for row in rows] == [row.candidate for row in sample_analysis().leaderboard]
+    by_name = {row["candidate"]: row for row in rows}
+    assert float(by_name["mlp"]["test_loss"]) == BASE_LOSS - 0.78
+    assert by_name["qv"]["test_loss"] == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.2, "0 s"),
+        (47, "47 s"),
+        (59.7, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+        (-1, "0 s"),
+    ],
+)
+def test_times_are_said_as_people_do(seconds: float, said: str) -> None:
+    """Seconds, minutes or hours, never a negative time."""
+    assert duration(seconds) == said
+
+
+def test_differences_have_a_sign() -> None:
+    """Better is below 0, exactly nothing has no sign, and what is not known is not shown."""
+    assert [signed(each) for each in (0.0, 0.01, -0.01, None)] == ["0", "+0.0100", "-0.0100", ""]
+
+
+def test_a_narrow_terminal_keeps_figures_whole() -> None:
+    """At 80 columns no number is broken over two lines."""
+    text = _in_terminal(sample_analysis(), width=80)
+    for row in sample_analysis().leaderboard:
+        assert exact(row.trainable_parameters) in text
+        assert loss_text(row.test_loss) in text
