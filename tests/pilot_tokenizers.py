@@ -69,4 +69,6 @@ def byte_tokenizer(
         tokenizer_object=backend, **{name: token for name, token in named.items() if token is not None}
     )
     made.chat_template = template
+    if pairs:
+        made.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
     return made

@@ -93,8 +93,11 @@ def tokenize_tagged(
             problem="cannot tell which word a token came from",
             advice="install the tokenizers library's variant of it",
         )
+    needs_spaces = _needs_spaces(tokenizer)
     for content in contents:
         words, labels = content.cells["tokens"], content.cells["labels"]
+        if needs_spaces:
+            words = [words[0], *(f" {word}" for word in words[1:])]
         made = _words(tokenizer, words)
         length = len(made["input_ids"])
         if length > max_length:
@@ -117,12 +120,13 @@ def tokenize_tagged(
 
 
 def _words(tokenizer: Any, words: Sequence[str], **how: Any) -> Any:
-    try:
-        return tokenizer(list(words), is_split_into_words=True, verbose=False, **how)
-    except AssertionError:  # byte-level tokenizers that were made without add_prefix_space
-        raise UnfitTokenizer(
-            problem="joins words that were split", advice="load it with add_prefix_space=True"
-        ) from None
+    return tokenizer(list(words), is_split_into_words=True, verbose=False, **how)
+
+
+def _needs_spaces(tokenizer: Any) -> bool:
+    """Tell whether the tokenizer runs split words together, as byte-level ones without a prefix space do."""
+    split, joined = _words(tokenizer, ["a", "a"]), tokenizer("a a", verbose=False)
+    return list(split["input_ids"]) != list(joined["input_ids"])
 
 
 def _class(label: str | int, classes: Mapping[str, int]) -> int:
