@@ -229,6 +229,21 @@ def test_the_command_writes_a_whole_file(tmp_path: Path, capsys: pytest.CaptureF
     assert not refused.exists()
 
 
+def test_places_that_cannot_be_written_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing folder, a loop of links, a full disk: exit code 2, one line, and nothing is left behind."""
+    (tmp_path / "loop").symlink_to(tmp_path / "pool")
+    (tmp_path / "pool").symlink_to(tmp_path / "loop")
+    before = sorted(tmp_path.iterdir())
+    for place in (tmp_path / "none" / "x.json", tmp_path / "loop", "/dev/full"):
+        assert cli.run(["export", GPT2, "-t", "c_attn", "--to", "peft", "-o", str(place)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"Error: cannot write {place}: ")
+        assert error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_options_of_the_command_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every option of the command is an option of `export`, under the name of PEFT."""
     seen: dict[str, Any] = {}

@@ -1,7 +1,16 @@
 """The trainers' own code reads what is exported for them (`make trainers` installs them, without a GPU).
 
 Where a trainer's parser can be imported, it reads the text; where importing it takes a GPU library, what
-it declares as fields or arguments is read off its source.
+it declares as fields or arguments is read off its source:
+
+- PEFT reads its file in tests/test_export_peft.py, with every run of the tests;
+- TRL (`HfArgumentParser` and `get_peft_config`), Axolotl (its schema), LLaMA-Factory (its arguments and
+  `patch_target_modules`), NeMo Automodel (`PeftConfig`, `ModuleMatcher`) and mlx-lm (on MLX for CPUs) read
+  the text themselves;
+- ms-swift imports modelscope, whose client fetches models, with the first of its arguments' classes;
+- Unsloth imports unsloth_zoo, which asks for a GPU;
+- Megatron-Bridge imports megatron-core, whose kernels are built for a GPU;
+- torchtune imports torchao, which has to be of the same year as torch, and torchtune is of 2025.
 """
 
 from __future__ import annotations

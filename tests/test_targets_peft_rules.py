@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from lora_probe import scan
 from lora_probe.budgeting.count import adapter_elements, trainable_parameters
 from lora_probe.errors import PeftRefusal
 from lora_probe.peft_rules import Inventory, LoraSettings, predict, tables
+from tests.handmade import make_graph, make_site
 from tests.oracle.comparison import differences
 from tests.tiny_models import build_tiny
 
@@ -236,6 +238,19 @@ def test_tied_copies_are_counted_once() -> None:
     assert trainable_parameters(_predict("llama-tied", **fields), inventory) == 2 * 30 * 16 + adapters
     tied = _predict("llama-tied", **fields, ensure_weight_tying=True)
     assert trainable_parameters(tied, inventory) == 30 * 16 + adapters
+
+
+def test_copies_that_depend_on_the_order_of_a_set_are_refused() -> None:
+    """One entry for two tied embeddings and one for one of them: what PEFT drops differs from run to run."""
+    graph = replace(
+        make_graph([make_site("decoder.fc", 8, 8)]),
+        input_embedding="decoder.embed_tokens",
+        tied_modules=("decoder.embed_tokens", "encoder.embed_tokens"),
+    )
+    fields = LoraSettings(target_modules=("fc",), modules_to_save=("embed_tokens",), ensure_weight_tying=True)
+    with pytest.raises(PeftRefusal, match="left to chance") as caught:
+        predict(graph, fields)
+    assert caught.value.rule == "ambiguous-tie"
 
 
 def test_token_rows_are_trained_once_for_tied_embeddings() -> None:

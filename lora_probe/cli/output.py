@@ -49,8 +49,8 @@ def write_text(target: str, text: str) -> None:
             with suppress(OSError):
                 half.unlink()
             raise
-    except OSError as error:
-        raise UnwritableOutput(path=target, reason=error.strerror or str(error)) from error
+    except (OSError, RuntimeError) as error:  # before Python 3.13, a loop of symbolic links is the latter
+        raise UnwritableOutput(path=target, reason=getattr(error, "strerror", "") or str(error)) from error
     click.echo(f"wrote {click.format_filename(target)}", err=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,10 +67,11 @@ def check_destinations(targets: list[str], *, model: str) -> None:
         raise click.UsageError("a file needs a name")
     if targets.count(STDOUT) > 1:
         raise click.UsageError("only one of --json and the files can go to standard output")
-    files = [Path(target).resolve() for target in targets if target != STDOUT]
+    # realpath takes a loop of symbolic links as it stands; writing to it fails later, with the reason.
+    files = [Path(realpath(target)) for target in targets if target != STDOUT]
     if len(set(files)) < len(files):
         raise click.UsageError("two results cannot go to one file")
-    source = Path(model).resolve()
+    source = Path(realpath(model))
     for file in files:
         if file == source or (file.parent == source and file.name.endswith(_MODEL_FILES)):
             raise UnwritableOutput(path=str(file), reason="the model is read from there")
