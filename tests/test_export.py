@@ -144,10 +144,11 @@ def test_trainers_of_language_models_get_no_other_model(model: str, trainer: str
 
 def test_trl_is_told_the_task_of_the_model() -> None:
     """T5 gets the class for sequences, BERT the task that is asked for."""
-    for model, options, task in (
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("google-t5/t5-small", {}, "SEQ_2_SEQ_LM"),
         ("google-bert/bert-base-uncased", {"task_type": "FEATURE_EXTRACTION"}, "FEATURE_EXTRACTION"),
-    ):
+    )
+    for model, options, task in cases:
         fields = yaml.safe_load(lora_probe.export(graph_of(model), "attention", to="trl", **options))
         assert fields["lora_task_type"] == task
 
