@@ -150,7 +150,7 @@ def test_examples_without_a_token_to_train_are_left_out(tmp_path: Path) -> None:
 def test_rows_beyond_the_limit_are_left(tmp_path: Path) -> None:
     """Reading stops at the cap on rows, and says so."""
     data = load(tmp_path, text_rows(PARAGRAPHS), options=DataOptions(max_examples=150))
-    assert "only the first 150 rows were read" in data.notes
+    assert "only the first 150 rows were read (--max-examples)" in data.notes
     assert data.facts.train_examples + data.facts.tuning_examples + data.facts.test_examples == 150
 
 

@@ -16,7 +16,7 @@ from lora_probe.piloting.data.contents import Contents, read_contents
 from lora_probe.piloting.data.reading import read_files
 from lora_probe.piloting.data.rows import Rows
 from lora_probe.piloting.data.sources import find_sources
-from lora_probe.piloting.errors import BadDataOption, BadExample, DataNotFound, MissingColumn
+from lora_probe.piloting.errors import BadDataOption, BadExample, DataNotFound, MissingColumn, UnreadableData
 from lora_probe.piloting.records import Task
 
 if TYPE_CHECKING:
@@ -41,10 +41,9 @@ def texts(contents: Contents) -> list[str]:
 
 def write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
     """Write a Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from datasets import Dataset
 
-    pq.write_table(pa.table(columns), path)
+    Dataset.from_dict(columns).to_parquet(path)
 
 
 def json_lines(*rows: Any) -> bytes:
@@ -246,6 +245,28 @@ def test_a_bad_parquet_cell_is_named(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", {"text": [1, 2]})
     with pytest.raises(BadExample, match="row 1: its text is 1, not a text"):
         read(tmp_path / "a.parquet")
+
+
+def test_a_file_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file system refuses is told in its words, and blames no format."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json_lines(*ROWS))
+
+    def refuse(*_args: object, **_told: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    with pytest.raises(UnreadableData, match=r"a\.jsonl: Permission denied$"):
+        read(path)
+
+
+def test_many_columns_are_not_all_listed(tmp_path: Path) -> None:
+    """A table of a thousand columns still gives a sentence that can be read."""
+    (tmp_path / "a.jsonl").write_bytes(json_lines({f"column{number:04}": 1 for number in range(1000)}))
+    with pytest.raises(MissingColumn, match="column0019, …; say which") as caught:
+        read(tmp_path / "a.jsonl")
+    assert len(caught.value.columns) == 1000
+    assert len(str(caught.value)) < 500
 
 
 JUNK = st.recursive(

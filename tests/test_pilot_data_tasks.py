@@ -16,7 +16,7 @@ from tests.pilot_tokenizers import byte_tokenizer
 if TYPE_CHECKING:
     from pathlib import Path
 
-BERT = {"pairs": True, "pad": "[PAD]", "mask": "[MASK]", "eos": None}
+BERT: dict[str, Any] = {"pairs": True, "pad": "[PAD]", "mask": "[MASK]", "eos": None}
 COUNT = 200
 
 
@@ -269,7 +269,9 @@ def test_free_texts_are_no_classes(tmp_path: Path) -> None:
 def test_split_words_are_tokenized_as_text(tmp_path: Path, prefix_space: bool) -> None:
     """Words make the tokens of the text that they stand in, also where a tokenizer runs them together."""
     tokenizer = byte_tokenizer(**BERT, prefix_space=prefix_space)
-    rows = [{"tokens": ["the", f"hen{at}", "in", "the"], "labels": [0, 1, 2, 3]} for at in range(COUNT)]
+    rows: list[dict[str, Any]] = [
+        {"tokens": ["the", f"hen{at}", "in", "the"], "labels": [0, 1, 2, 3]} for at in range(COUNT)
+    ]
     data = load(tmp_path, rows, Task.TOKEN_CLASSIFICATION, tokenizer)
     as_text = {tuple(tokenizer(" ".join(row["tokens"]))["input_ids"]) for row in rows}
     assert {tuple(example.input_ids) for example in every(data)} == as_text

@@ -27,6 +27,7 @@ __all__ = [
     "NoPilot",
     "NoUsableData",
     "NoWeights",
+    "NotStackable",
     "OutOfMemory",
     "PlanDiffers",
     "TooLittleData",
@@ -75,12 +76,16 @@ class UnreadableData(LoraProbeError, ValueError):
         super().__init__(f"cannot read {where}: {problem}")
 
 
+_MOST_COLUMNS = 20
+
+
 class MissingColumn(LoraProbeError, LookupError):
     """The rows lack the columns that the task needs."""
 
     def __init__(self, *, needed: str, columns: Sequence[str], advice: str, near: Sequence[str] = ()) -> None:
         self.needed, self.columns, self.advice, self.near = needed, tuple(columns), advice, tuple(near)
-        there = f"the columns are {', '.join(columns)}" if columns else "there are no columns"
+        shown = [*columns[:_MOST_COLUMNS], *(["…"] if len(columns) > _MOST_COLUMNS else [])]
+        there = f"the columns are {', '.join(shown)}" if shown else "there are no columns"
         super().__init__(f"the data has no column {needed}: {there}{near_misses(near)}; {advice}")
 
 
@@ -250,3 +255,11 @@ class BadPilotOption(LoraProbeError, ValueError):
     def __init__(self, *, option: str, value: object, problem: str) -> None:
         self.option, self.value, self.problem = option, value, problem
         super().__init__(f"{option} {problem}, got {printable(str(value), limit=60)}")
+
+
+class NotStackable(LoraProbeError, ValueError):
+    """Stacking was asked for, and a candidate cannot be stacked."""
+
+    def __init__(self, *, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"--engine stacked: {reason}; leave the engine out, or take --engine reference")

@@ -74,7 +74,7 @@ def _split(dataset: str, asked: str | None, builder: Any) -> str:
         if there and not {_SLICE.split(part)[0].strip() for part in asked.split("+")} <= set(there):
             problem = f"it has no split {asked!r}"
             raise DatasetUnavailable(
-                dataset=dataset, problem=problem, advice=f"its splits are {', '.join(there)}"
+                dataset=dataset, problem=problem, advice=f"name one of {', '.join(there)} with --data-split"
             )
         return asked
     if "train" in there or not there:
@@ -82,7 +82,9 @@ def _split(dataset: str, asked: str | None, builder: Any) -> str:
     if len(there) == 1:
         return there[0]
     problem = "it has several splits and none is called train"
-    raise DatasetUnavailable(dataset=dataset, problem=problem, advice=f"name one of {', '.join(there)}")
+    raise DatasetUnavailable(
+        dataset=dataset, problem=problem, advice=f"name one of {', '.join(there)} with --data-split"
+    )
 
 
 def _examine(dataset: str, options: DataOptions) -> dict[str, int]:

@@ -55,7 +55,7 @@ def _content(error: Exception, chain: tuple[BaseException, ...]) -> tuple[str, s
         return "it is made by a script, and scripts are never run", "give a dataset of plain files"
     if "onfig" in str(error) and isinstance(error, ValueError):
         told = " ".join(str(error).partition("Example of usage")[0].split()).rstrip(".")
-        return told[:_LONGEST_REASON], "name one of its configurations"
+        return told[:_LONGEST_REASON], "name one of its configurations with --data-name"
     network = next((each for each in reversed(chain) if type(each).__module__.startswith(_NETWORK)), None)
     if network is not None or isinstance(error, ConnectionError):
         told = " ".join(str(network or cause).split())[:_LONGEST_REASON]

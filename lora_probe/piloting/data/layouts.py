@@ -52,7 +52,7 @@ class _Pattern:
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-_MAP = "say which column is which, as in text=body"
+_MAP = "say which column is which, as in --column text=body"
 _CHAT = {"tools": ("tools",), "chat_template_kwargs": ("chat_template_kwargs",)}
 _TEXT = _Pattern(kind=Kind.TEXT, required={"text": ("text",)})
 _PATTERNS: Mapping[Task, tuple[_Pattern, ...]] = {

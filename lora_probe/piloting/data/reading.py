@@ -124,7 +124,8 @@ class _Reader:
             raise UnreadableData(where=str(file.path), problem=problem) from None
         except (OSError, ValueError, EOFError) as error:  # pandas' and pyarrow's errors are ValueErrors
             reason = " ".join(str(error).split()) or type(error).__name__
-            problem = f"no valid {file.format}: {reason}"
+            refused = getattr(error, "strerror", None)  # the file system's own words
+            problem = refused or f"no valid {file.format}: {reason}"
             raise UnreadableData(where=str(file.path), problem=problem) from None
 
 

@@ -21,7 +21,7 @@ def remarks(
 ) -> Iterator[str]:
     """Yield a sentence for everything that was left out, cut or is scarce."""
     if more:
-        yield f"only the first {max_examples:,} rows were read"
+        yield f"only the first {max_examples:,} rows were read (--max-examples)"
     if contents.empty:
         yield f"{contents.empty:,} empty rows were left out"
     if contents.duplicates:
