@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_probe.cache import cache_folder
+from lora_probe.piloting.errors import ForeignFolder, UnwritableRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["demo_data", "model_folder", "passages"]
+__all__ = ["demo_data", "model_folder", "passages", "set_up"]
 
 _PASSAGE = 320
 """Most characters of an example: about as many tokens as the model reads at once."""
@@ -47,6 +48,35 @@ def demo_data(folder: Path | None = None) -> Path:
         half.write_text(lines, encoding="utf-8")
         half.replace(path)
     return path
+
+
+def set_up(folder: Path) -> tuple[Path, Path]:
+    """Put the demo's model and data into `folder`, where they are not there yet; return where they lie.
+
+    Raises:
+        ForeignFolder: a file is in the way, or another model.
+        UnwritableRun: it cannot be written.
+
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ForeignFolder(path=str(folder), problem="it is a file")
+    model = folder / "model"
+    try:
+        model.mkdir(parents=True, exist_ok=True)
+        others = [each.name for each in model_folder().iterdir() if not _put(each, model / each.name)]
+        data = demo_data(folder)
+    except OSError as error:
+        raise UnwritableRun(path=str(folder), reason=error.strerror or str(error)) from error
+    if others:
+        raise ForeignFolder(path=str(folder), problem=f"its model/{others[0]} is not the demo's")
+    return model, data
+
+
+def _put(file: Path, place: Path) -> bool:
+    """Copy a file to where none is, and return whether its like is there now."""
+    if not place.exists():
+        place.write_bytes(file.read_bytes())
+    return place.read_bytes() == file.read_bytes()
 
 
 def passages(texts: Iterable[str]) -> list[str]:
