@@ -16,6 +16,7 @@ from lora_probe._version import __version__
 from lora_probe.cli.budget import budget
 from lora_probe.cli.check import check
 from lora_probe.cli.compare import compare
+from lora_probe.cli.demo import demo
 from lora_probe.cli.diff import diff
 from lora_probe.cli.export import export
 from lora_probe.cli.models import models
@@ -56,6 +57,7 @@ lora_probe.add_command(export)
 lora_probe.add_command(diff)
 lora_probe.add_command(pilot)
 lora_probe.add_command(compare)
+lora_probe.add_command(demo)
 lora_probe.add_command(roles)
 lora_probe.add_command(models)
 
