@@ -24,8 +24,13 @@ class LabelledHead:
         self._rows: Tensor | None = None
         self._positions = 0
         find: Any = getattr(model, "get_output_embeddings", None)
-        head = find() if find is not None else None
-        self._hook = None if head is None else head.register_forward_pre_hook(self._pick)
+        self._head: nn.Module | None = find() if find is not None else None
+        self._hook: Any = None
+
+    def install(self) -> None:
+        """Set the hook."""
+        if self._head is not None:
+            self._hook = self._head.register_forward_pre_hook(self._pick)
 
     def logits(self, inputs: dict[str, Any], rows: Tensor, positions: int) -> Tensor:
         """Run the model; return the logits (N, V) of N `rows` out of all `positions` of all rows of the batch."""
@@ -40,10 +45,11 @@ class LabelledHead:
             return logits
         return logits[rows.to(logits.device)]
 
-    def close(self) -> None:
-        """Take the hook away; calling it twice is harmless."""
+    def remove(self) -> None:
+        """Take the hook away."""
         if self._hook is not None:
             self._hook.remove()
+            self._hook = None
 
     def _pick(self, _: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self._rows is None or not arguments:

@@ -48,14 +48,16 @@ class _TokenLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
         log_probabilities = functional.log_softmax(logits, dim=-1, dtype=torch.float32)
-        ctx.log_probabilities, ctx.targets, ctx.dtype = log_probabilities, targets[:, None], logits.dtype
-        return -log_probabilities.gather(1, ctx.targets).squeeze(1)
+        ctx.save_for_backward(log_probabilities, targets)
+        ctx.dtype = logits.dtype
+        return -log_probabilities.gather(1, targets[:, None]).squeeze(1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         outer = gradients[0][:, None]
-        gradient = ctx.log_probabilities.exp_().mul_(outer)
-        gradient.scatter_add_(1, ctx.targets, -outer)
+        log_probabilities, targets = ctx.saved_tensors
+        gradient = log_probabilities.exp_().mul_(outer)
+        gradient.scatter_add_(1, targets[:, None], -outer)
         return gradient.to(ctx.dtype), None
 
 

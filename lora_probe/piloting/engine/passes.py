@@ -11,13 +11,13 @@ from torch.utils.checkpoint import checkpoint
 from lora_probe.piloting.engine.head import LabelledHead
 from lora_probe.piloting.engine.loss import token_losses
 from lora_probe.piloting.engine.patches import Patches
-from lora_probe.piloting.engine.prefix import SharedPrefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
+    from lora_probe.piloting.engine.prefix import SharedPrefix
     from lora_probe.piloting.engine.sequences import Rows
     from lora_probe.piloting.engine.stack import Stack
 
@@ -34,21 +34,28 @@ class StackedPass:
         self, model: nn.Module, stack: Stack, *, labelled_only: bool, recomputed: Sequence[nn.Module] = ()
     ) -> None:
         """Take `model` as `stack` has changed it; the layers `recomputed` keep no activations."""
-        self._model, self._stack = model, stack
+        self._model, self._stack, self._recomputed = model, stack, recomputed
         self._patches = Patches()
-        for layer in recomputed:
-            self._patches.replace(layer, _recomputing)
         self._head = LabelledHead(model)
         self._head.enabled = labelled_only
         self._prefix: SharedPrefix | None = None
 
-    def close(self) -> None:
+    def __enter__(self) -> None:
+        """Change the model: for one step, or one evaluation, so that other stacks can take their turns."""
+        self._stack.install()
+        self._head.install()
+        for layer in self._recomputed:
+            self._patches.replace(layer, _recomputing)
+        if self._prefix is not None:
+            self._prefix.install()
+
+    def __exit__(self, *_: object) -> None:
         """Give the model back as it was."""
         if self._prefix is not None:
-            self._prefix.close()
+            self._prefix.remove()
         self._patches.undo()
-        self._stack.close()
-        self._head.close()
+        self._head.remove()
+        self._stack.remove()
 
     def token_losses(self, rows: Rows) -> Tensor:
         """Return the nats of each labelled token of each trial: (trials, N), float32."""
@@ -78,12 +85,6 @@ class StackedPass:
                 return False
         bound = _TOLERANCE * (1 + expected.abs().max())
         return bool((shared - expected).abs().max() <= bound)
-
-    def stop_sharing(self) -> None:
-        """Compute every layer for every trial again."""
-        if self._prefix is not None:
-            self._prefix.close()
-            self._prefix = None
 
     @contextmanager
     def _without_updates(self) -> Iterator[None]:

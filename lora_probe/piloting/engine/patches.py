@@ -26,13 +26,13 @@ class Patches:
         """
         name = "_old_forward" if "_old_forward" in module.__dict__ else "forward"
         self._undo.append((module, name, module.__dict__.get(name)))
-        setattr(module, name, make(getattr(module, name)))
+        module.__dict__[name] = make(getattr(module, name))
 
     def undo(self) -> None:
         """Take everything back, the latest first; calling it twice is harmless."""
         while self._undo:
             module, name, before = self._undo.pop()
             if before is None:
-                delattr(module, name)
+                del module.__dict__[name]
             else:
-                setattr(module, name, before)
+                module.__dict__[name] = before

@@ -60,8 +60,12 @@ class SharedPrefix:
         self._trials, self._rows = 1, 0
         self._outputs: dict[str, Any] = {}
         self._patches = Patches()
+        self._modules = modules
+
+    def install(self) -> None:
+        """Let the layers record and replay."""
         for layer in self.layers:
-            self._patches.replace(modules[layer], self._layer(layer))
+            self._patches.replace(self._modules[layer], self._layer(layer))
 
     def record(self, model: nn.Module, inputs: dict[str, Any], *, rows: int, trials: int) -> None:
         """Run the layers on a batch of `rows`, for `trials` copies of it."""
@@ -80,7 +84,7 @@ class SharedPrefix:
         if not on:
             self._outputs.clear()
 
-    def close(self) -> None:
+    def remove(self) -> None:
         """Give the layers back as they were."""
         self._patches.undo()
 

@@ -78,6 +78,8 @@ class Engine(Protocol):
 
     name: str
     """``stacked``, ``reference`` or ``workers``."""
+    choice: str
+    """What was chosen by measuring: `make_engine` takes it back, for a run that goes on where another stopped."""
     reason: str
     """One sentence: why this way, with the figures where it was measured."""
 

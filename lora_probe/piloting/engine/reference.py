@@ -39,6 +39,7 @@ class ReferenceEngine:
     """Trains one trial at a time on `model`, which is given back as it was after each."""
 
     name = "reference"
+    choice = "reference"
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from lora_probe.piloting.engine.arrangement import arranged
 from lora_probe.piloting.engine.memory import memory_guard
 from lora_probe.piloting.engine.optimizer import Optimizer
 from lora_probe.piloting.engine.passes import StackedPass
+from lora_probe.piloting.engine.prefix import SharedPrefix
 from lora_probe.piloting.engine.protocols import StepReport
 from lora_probe.piloting.engine.saving import save_adapter
 from lora_probe.piloting.engine.stack import Stack
@@ -52,23 +53,25 @@ class StackedSession:
         self._optimizer = Optimizer(self._adapters, peaks, training, engine.device)
         self._idle = {(trial, path) for trial in self.trials for path in self._paths(trial)}
         """Adapters that no step has given a gradient."""
+        adapted = {path for trial in self.trials for path in self._paths(trial)}
+        below, labelled_only = engine.frozen_layers(adapted), engine.labelled_only
         self._stack = Stack(engine.modules, self._adapters, seeds, dropout=training.dropout)
         self._pass = StackedPass(
             engine.model,
             self._stack,
-            labelled_only=engine.labelled_only,
+            labelled_only=labelled_only,
             recomputed=[engine.modules[path] for path in engine.lists]
             if training.gradient_checkpointing
             else (),
         )
-        self._share_prefix()
+        self._share(below)
 
     def train(self, step: int) -> StepReport:
         """Take one optimizer step with every trial; see `Session`."""
         if step != self.step:
             raise ValueError(f"the next step is {self.step}, not {step}")
         engine = self._engine
-        with memory_guard(len(self.trials), engine.device):
+        with memory_guard(len(self.trials), engine.device), self._pass:
             rows = [engine.rows(batch) for batch in batches(engine.data, self._plan.training, step=step)]
             tokens = sum(len(each.labelled) for each in rows)
             losses = torch.zeros(len(self.trials), device=engine.device)
@@ -100,7 +103,7 @@ class StackedSession:
         items = len(self._engine.data.part(split))
         nll = torch.zeros(trials, items, dtype=torch.float64)
         tokens = torch.zeros(items, dtype=torch.int64)
-        with torch.no_grad(), memory_guard(trials, self._engine.device):
+        with torch.no_grad(), memory_guard(trials, self._engine.device), self._pass:
             for batch in evaluation_batches(self._engine.data, split, batch_size=size):
                 rows, index = self._engine.rows(batch), torch.tensor(batch.items)
                 sums, counts = rows.item_sums(measure(rows))
@@ -163,8 +166,7 @@ class StackedSession:
         }
 
     def close(self) -> None:
-        """Give the model back as it was."""
-        self._pass.close()
+        """Do nothing: between steps the model is as it was, and what the trials hold goes with the session."""
 
     def _paths(self, trial: Trial) -> tuple[str, ...]:
         return self._engine.candidates[trial.candidate].paths
@@ -212,17 +214,17 @@ class StackedSession:
         moved = torch.stack(largest).tolist()
         self._idle.difference_update(each for each, size in zip(idle, moved, strict=True) if size != 0)
 
-    def _share_prefix(self) -> None:
+    def _share(self, layers: tuple[str, ...]) -> None:
         """Compute the layers below the first adapted one once for all trials, where that changes no loss."""
-        layers = self._engine.frozen_layers({path for trial in self.trials for path in self._paths(trial)})
         if not layers or len(self.trials) == 1 or not self._engine.shareable.get(layers, True):
             return
-        self._pass.share(self._engine.modules, layers, self._engine.lists)
+        self._pass.share(SharedPrefix(self._engine.modules, layers, self._engine.lists))
         if layers not in self._engine.shareable:
             first = self._engine.rows(batches(self._engine.data, self._plan.training, step=0)[0])
-            self._engine.shareable[layers] = self._pass.sharing_holds(first)
+            with self._pass:
+                self._engine.shareable[layers] = self._pass.sharing_holds(first)
         if not self._engine.shareable[layers]:
-            self._pass.stop_sharing()
+            self._pass.share(None)
 
 
 def _of(state: Mapping[str, Tensor], name: str) -> Tensor:

@@ -21,7 +21,7 @@ __all__ = ["Stack", "is_transposed"]
 
 
 class Stack:
-    """The adapted layers of a model, replaced until `close`.
+    """The adapted layers of a model, replaced from `install` to `remove`.
 
     Where `active`, every adapted layer takes its input as `trials` equal runs of rows, one for each trial;
     else it is the frozen layer that it was.
@@ -35,12 +35,16 @@ class Stack:
         """Step and micro-batch: what the dropout masks are keyed by."""
         self._seeds, self._dropout = seeds, dropout
         self._patches = Patches()
+        self._modules, self._slots = modules, adapters.slots
         self.training = False
         self._triggers: dict[torch.device, Tensor] = {}
-        for path, slot in adapters.slots.items():
-            self._replace(modules[path], slot)
 
-    def close(self) -> None:
+    def install(self) -> None:
+        """Replace the layers."""
+        for path, slot in self._slots.items():
+            self._replace(self._modules[path], slot)
+
+    def remove(self) -> None:
         """Give every layer back as it was."""
         self._patches.undo()
 

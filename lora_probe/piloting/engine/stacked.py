@@ -45,6 +45,8 @@ class StackedEngine:
         self.device = next(model.parameters()).device
         self.shareable: dict[tuple[str, ...], bool] = {}
         """Layers -> whether computing them once for all trials changes nothing; filled at first use."""
+        self.wave: int | None = None
+        """Trials that fit at once, where that has been found out."""
         model.requires_grad_(requires_grad=False)
         model.eval()
 
@@ -69,8 +71,9 @@ class StackedEngine:
             found[path] = Dimensions(in_features=in_features, out_features=out_features, device=weight.device)
         return found
 
-    def unstackable(self) -> dict[str, str]:
-        """Return the candidates that cannot be stacked, each with the reason: one sentence.
+    @cached_property
+    def alone(self) -> dict[str, str]:
+        """The candidates that cannot be stacked, each with the reason: one sentence.
 
         What a configuration says is looked at first; then one small forward shows whether every adapted
         module is given the rows of one trial after those of the other.
@@ -102,8 +105,8 @@ class StackedEngine:
         return frozen_layers(self._observed[0].called, adapted)
 
     def waves(self, trials: Sequence[Trial]) -> tuple[tuple[Trial, ...], ...]:
-        """Divide trials into groups of the largest size that the plan allows."""
-        size = self.plan.wave or max(1, len(trials))
+        """Divide trials into groups of the largest size that the plan, or memory, allows."""
+        size = self.wave or self.plan.wave or max(1, len(trials))
         return tuple(tuple(trials[start : start + size]) for start in range(0, len(trials), size))
 
     def start(self, trials: Sequence[Trial]) -> StackedSession:
@@ -116,13 +119,14 @@ class StackedEngine:
         """Whether logits of labelled positions alone are those that the whole model gives there."""
         rows = self.rows(batches(self.data, self.plan.training, step=0)[0])
         head = LabelledHead(self.model)
+        head.install()
         try:
             with torch.no_grad(), memory_guard(1, self.device):
                 picked = head.logits(rows.inputs, rows.labelled, rows.targets.numel())
                 head.enabled = False
                 everything = head.logits(rows.inputs, rows.labelled, rows.targets.numel())
         finally:
-            head.close()
+            head.remove()
         return picked.shape == everything.shape and bool(
             torch.allclose(picked, everything, rtol=0.02, atol=0.02)
         )
