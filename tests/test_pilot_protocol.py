@@ -204,7 +204,7 @@ def test_where_every_rate_diverges_lower_ones_are_tried() -> None:
 
 
 def test_a_rate_that_diverges_with_another_seed_is_out() -> None:
-    """A finalist that diverges with its second seed goes on at its next best rate, from where that one was."""
+    """A finalist that diverges with its second seed goes on at its next best rate."""
     losses = {"qv": 2.1, "mlp": 2.0}
     trial = Trial(candidate="mlp", learning_rate=RATE, seed=1)
     failed = Failed(trial=trial, step=150, failure=Failure.DIVERGED, reason="the loss became nan")
