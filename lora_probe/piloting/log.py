@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Entry", "History", "Log", "Saved", "Wave", "read_history"]
+__all__ = ["Entry", "History", "Log", "Reader", "Saved", "Wave", "read_history"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +127,43 @@ class Log:
             raise UnwritableRun(path=str(self.path), reason=error.strerror or str(error)) from error
 
 
+class Reader:
+    """Reads what the processes of a pilot log, each line once, however often it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._entries: dict[Path, list[tuple[str, Entry]]] = {}
+        self._read: dict[Path, int] = {}
+        """Bytes of whole lines that are behind us."""
+
+    def read(self) -> History:
+        """Return everything that is in the log now.
+
+        Raises:
+            DamagedLog: a line other than a file's last is no entry.
+
+        """
+        for path in sorted(self._folder.glob(_PATTERN)):
+            self._continue(path)
+        return History(entries=tuple(entry for path in sorted(self._entries) for entry in self._entries[path]))
+
+    def _continue(self, path: Path) -> None:
+        entries = self._entries.setdefault(path, [])
+        try:
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                lines = _whole_lines(file.read())
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DamagedLog(path=str(path), line=len(entries) + 1, problem=reason) from error
+        for line in lines:
+            try:
+                entries.append(_parsed(line))
+            except (ValueError, KeyError, RecursionError) as error:
+                raise DamagedLog(path=str(path), line=len(entries) + 1, problem=str(error)) from error
+            self._read[path] = self._read.get(path, 0) + len(line)
+
+
 def read_history(folder: Path) -> History:
     """Return everything that the processes of a pilot logged in `folder`.
 
@@ -134,19 +171,7 @@ def read_history(folder: Path) -> History:
         DamagedLog: a line other than a file's last is no entry.
 
     """
-    return History(entries=tuple(entry for path in sorted(folder.glob(_PATTERN)) for entry in _read(path)))
-
-
-def _read(path: Path) -> Iterator[tuple[str, Entry]]:
-    try:
-        lines = _whole_lines(path.read_bytes())
-    except OSError as error:
-        raise DamagedLog(path=str(path), line=1, problem=error.strerror or str(error)) from error
-    for number, line in enumerate(lines, 1):
-        try:
-            yield _parsed(line)
-        except (ValueError, KeyError, RecursionError) as error:
-            raise DamagedLog(path=str(path), line=number, problem=str(error)) from error
+    return Reader(folder).read()
 
 
 def _parsed(line: bytes) -> tuple[str, Entry]:

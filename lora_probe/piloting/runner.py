@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lora_probe.piloting.checkpoint import remove_others
 from lora_probe.piloting.errors import OutOfMemory
-from lora_probe.piloting.log import Wave, read_history
+from lora_probe.piloting.log import Reader, Wave
 from lora_probe.piloting.passes import PassCrashed, run_pass
 from lora_probe.piloting.records import Failed, Failure
 from lora_probe.piloting.shards import ALONE, Shard, live_siblings
@@ -38,6 +38,11 @@ class Runner:
     shard: Shard = ALONE
     _waiting: bool = field(default=False, init=False)
     _round: int = field(default=0, init=False)
+    _reader: Reader = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the log of the folder that the desk writes to."""
+        self._reader = Reader(self.desk.folder)
 
     def run(self) -> tuple[str, ...]:
         """Work until nothing is left, or nothing but what absent shards must do; return those as ``i/n``.
@@ -48,7 +53,7 @@ class Runner:
 
         """
         while True:
-            history = read_history(self.desk.folder)
+            history = self._reader.read()
             current = current_round(self.desk.plan, history, self.ask, start=self._round)
             self._round = current.number
             if current.is_complete:
@@ -89,7 +94,7 @@ class Runner:
         if trouble is not None:
             gc.collect()  # what the broken pass held, its traceback is gone by now
             self._give_up(wave, *trouble)
-        results = read_history(self.desk.folder).results()
+        results = self._reader.read().results()
         if not undone(wave.unit, results):
             self.desk.observer.unit_done(wave.unit)
 
@@ -107,7 +112,7 @@ class Runner:
 
     def _give_up(self, wave: Wave, failure: Failure, reason: str) -> None:
         """Halve a wave that did not go through; what fails alone has failed."""
-        history = read_history(self.desk.folder)
+        history = self._reader.read()
         if len(wave.trials) > 1:
             parts = halves(wave, self._ids(history))
             sizes = " and ".join(str(len(part.trials)) for part in parts)
