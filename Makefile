@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit census oracle oracle-long fuzz trainers trainers bench coverage-report budget-reports notebooks clean
+.PHONY: help demo test lint types unit census oracle oracle-long fuzz trainers planted planted-report ray bench coverage-report budget-reports renames notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -28,7 +28,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/.installed ## scan, budget, check and export real models, no network needed
 	@BIN=$(BIN) sh tests/demo.sh
 
-test: lint types unit census oracle fuzz ## everything that must hold
+test: lint types unit census oracle fuzz trainers planted ray ## everything that must hold
 
 lint: $(VENV)/.installed-dev ## style and formatting
 	$(BIN)/ruff check .
@@ -38,7 +38,7 @@ types: $(VENV)/.installed-dev ## static types, strict
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-dev ## tests, notebooks and README blocks
-	$(BIN)/python -m pytest -n $(JOBS) -m "not census and not oracle and not fuzz and not bench and not trainers"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not census and not oracle and not fuzz and not bench and not trainers and not planted and not ray"
 
 census: $(VENV)/.installed-dev ## scan every model type of the installed transformers
 	$(BIN)/python -m pytest -n $(JOBS) -m census
@@ -56,6 +56,15 @@ trainers: $(VENV)/.installed-dev ## read exports with the trainers' own code (50
 	$(PIP) --no-deps --upgrade --target .trainers --requirement tests/trainers.txt
 	LORA_PROBE_TRAINERS=1 PYTHONPATH=.trainers $(BIN)/python -m pytest -m trainers
 
+planted: $(VENV)/.installed-dev ## pilots that must find a planted truth, and must find none where there is none
+	$(BIN)/python -m pytest -n $(JOBS) -m planted
+
+planted-report: $(VENV)/.installed-dev ## rewrite reports/planted_truth.md
+	$(BIN)/python -m tests.planted.report
+
+ray: $(VENV)/.installed-dev ## pilots on a local Ray cluster, with a worker killed midway
+	$(BIN)/python -m pytest -m ray
+
 bench: $(VENV)/.installed-dev ## timings, side by side, into reports/benchmarks.md
 	$(BIN)/python -m tests.benchmarks.report
 
@@ -64,6 +73,9 @@ coverage-report: $(VENV)/.installed-dev ## rewrite reports/coverage.md
 
 budget-reports: $(VENV)/.installed-dev ## rewrite the sample pages in reports/budgets
 	$(BIN)/python -m tests.budget_samples
+
+renames: $(VENV)/.installed-dev ## rewrite what transformers 5 renamed, for the checks
+	$(BIN)/python -m tests.check_renames
 
 notebooks: $(VENV)/.installed-dev ## execute the notebooks in place
 	$(BIN)/python -m tests.notebooks
