@@ -215,7 +215,7 @@ def test_curves_are_of_the_chosen_learning_rates() -> None:
     """Each finalist has a curve for each seed from the base's loss on; training curves are averaged."""
     info = loss_curves(sample_analysis())
     assert info.base == BASE_LOSS
-    assert sorted({curve.seed for curve in info.tuning if curve.candidate == "mlp"}) == [0, 1, 2]
+    assert [curve.seed for curve in info.tuning if curve.candidate == "mlp"] == [0, 1, 2]
     assert all(curve.steps[0] == 0 and curve.losses[0] == BASE_LOSS for curve in info.tuning)
     assert [curve.candidate for curve in info.training].count("mlp") == 1
     assert info.dropped == {"qv": 20}

@@ -115,7 +115,7 @@ def draw_learning_rates(info: RateCurves, ax: Axes, *, colors: Mapping[str, str]
     return _finish(ax)
 
 
-def _mark(ax: Axes, *, label: Callable[[float, int], str]) -> None:
+def _mark(ax: Axes, *, label: Callable[[float, float], str]) -> None:
     """Write 1, 2 and 5 times the powers of ten on a logarithmic axis, and nothing between."""
     from matplotlib.ticker import LogLocator, NullLocator
 

@@ -81,12 +81,13 @@ def arms_table(analysis: Analysis) -> RenderableType:
     """Return one line an arm, best first; losses are nats per token on the test part."""
     lines = [arm_cells(row, analysis) for row in analysis.leaderboard]
     table = _grid(columns=("right", "left", *("right" for _ in TITLES), "left"))
-    for column, cells in zip(table.columns[2:], [*zip(*lines, strict=True)][2:], strict=True):
-        column.min_width = max(map(cell_len, cells))  # where room is short, names are broken and no figures
+    for place, column in enumerate(table.columns):
+        if place != 1:  # where room is short, names are broken and no figures
+            column.min_width = max(cell_len(line[place]) for line in lines)
     table.add_row("", "set", *TITLES, "status", style="dim")
-    for place, name, *cells in lines:
+    for number, name, *cells in lines:
         chosen = name == analysis.verdict.recommended
-        table.add_row(place, shown(name), *cells, style="bold" if chosen else "")
+        table.add_row(number, shown(name), *cells, style="bold" if chosen else "")
     return Padding(table, (0, 0, 0, _INDENT))
 
 

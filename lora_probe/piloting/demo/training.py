@@ -123,7 +123,7 @@ def _batches(ids: Tensor) -> Iterator[Tensor]:
 
     rows = ids[: len(ids) // CONTEXT * CONTEXT].view(-1, CONTEXT)  # (tokens,) -> (rows, CONTEXT)
     while True:
-        for chosen in torch.randperm(len(rows)).split(BATCH):
+        for chosen in torch.split(torch.randperm(len(rows)), BATCH):
             if len(chosen) == BATCH:
                 yield rows[chosen]
 
