@@ -35,12 +35,12 @@ def arranged(targets: Sequence[frozenset[str]]) -> tuple[int, ...]:
         return sum(_length(order, adapting, sizes) * weight for adapting, weight in weights.items())
 
     if len(groups) <= _EXHAUSTIVE:
-        best = min(permutations(range(len(groups))), key=carried)
+        best: tuple[int, ...] = min(permutations(range(len(groups))), key=carried)
     else:
         best = ()
-        for group in range(len(groups)):
-            ways = [(*best[:at], group, *best[at:]) for at in range(len(best) + 1)]
-            best = min(ways, key=carried)
+        for group in (*range(len(groups)), *range(len(groups))):  # the second time round, each may move
+            rest = tuple(each for each in best if each != group)
+            best = min(((*rest[:at], group, *rest[at:]) for at in range(len(rest) + 1)), key=carried)
     return tuple(index for group in best for index in members[groups[group]])
 
 

@@ -66,11 +66,9 @@ class StackedPass:
         with self._without_updates():
             return self._losses(rows, 1)
 
-    def share(
-        self, modules: Mapping[str, nn.Module], layers: Sequence[str], lists: Mapping[str, str]
-    ) -> None:
-        """Compute `layers`, which nothing adapted comes before, once for all trials from now on."""
-        self._prefix = SharedPrefix(modules, layers, lists)
+    def share(self, prefix: SharedPrefix | None) -> None:
+        """From the next entry on, compute the layers of `prefix` once for all trials; None for no more."""
+        self._prefix = prefix
 
     def sharing_holds(self, rows: Rows) -> bool:
         """Tell whether two copies of a batch have the same losses with the shared prefix as without.

@@ -1,0 +1,545 @@
+"""The stacked engine does what PEFT and a hand-written loop do, trial by trial, for every sort of architecture."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import transformers
+
+from lora_probe.piloting.engine import footprint
+from lora_probe.piloting.engine.choosing import make_engine
+from lora_probe.piloting.engine.footprint import kept_bytes, trials_that_fit
+from lora_probe.piloting.engine.initial import dropout_mask
+from lora_probe.piloting.engine.stacked import StackedEngine
+from lora_probe.piloting.errors import NotStackable, OutOfMemory
+from lora_probe.piloting.records import Arm, Candidate, Plan, Split, Task, Trial
+from tests.peft_loop import candidate, made_data, peft_run, plan_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import nn
+
+    from lora_probe.piloting.data import PilotData
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT reads it
+
+VOCABULARY = 50
+SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 32,
+}
+STEPS = 4
+
+
+def _named(architecture: str, head: str = "ForCausalLM", **config: Any) -> nn.Module:
+    torch.manual_seed(1)
+    chosen = getattr(transformers, f"{architecture}Config")(**config)
+    model: nn.Module = getattr(transformers, architecture + head)(chosen)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:  # far from the tiny start, so that every gradient says something
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def llama() -> nn.Module:
+    """Return a small Llama."""
+    return _named("Llama", **SMALL, num_key_value_heads=1)
+
+
+FAMILIES: dict[str, tuple[Callable[[], nn.Module], Task, tuple[tuple[str, ...], ...]]] = {
+    "llama": (llama, Task.CAUSAL_LM, (("q_proj", "v_proj"), ("down_proj", "o_proj"), ("lm_head",))),
+    "gpt2": (
+        lambda: _named("GPT2", "LMHeadModel", n_embd=16, n_layer=2, n_head=2, vocab_size=VOCABULARY, n_positions=32),
+        Task.CAUSAL_LM,
+        (("c_attn",), ("c_fc", "c_proj")),
+    ),
+    "bert": (lambda: _named("Bert", "ForMaskedLM", **SMALL), Task.MASKED_LM, (("query", "value"), ("dense",))),
+    "t5": (
+        lambda: _named(
+            "T5", "ForConditionalGeneration",
+            d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, vocab_size=VOCABULARY, decoder_start_token_id=0,
+        ),
+        Task.SEQ2SEQ,
+        (("q", "v"), ("wi", "wo")),
+    ),
+    "mixture of experts": (
+        lambda: _named(
+            "Qwen2Moe", **SMALL, num_key_value_heads=2, moe_intermediate_size=12, num_experts=4,
+            num_experts_per_tok=2, shared_expert_intermediate_size=12,
+        ),
+        Task.CAUSAL_LM,
+        (("q_proj", "v_proj"), ("up_proj", "down_proj", "shared_expert_gate")),
+    ),
+    "state space": (
+        lambda: _named("Mamba", hidden_size=16, num_hidden_layers=2, state_size=4, vocab_size=VOCABULARY),
+        Task.CAUSAL_LM,
+        (("in_proj",), ("in_proj", "x_proj")),
+    ),
+    "hybrid": (
+        lambda: _named(
+            "Lfm2", **SMALL, num_key_value_heads=2, layer_types=["conv", "full_attention", "conv"],
+            block_multiple_of=8,
+        ),
+        Task.CAUSAL_LM,
+        (("q_proj", "v_proj"), ("in_proj", "w1")),
+    ),
+}  # fmt: skip
+
+
+def _trials(plan: Plan, count: int | None = None) -> list[Trial]:
+    """Return trials of every candidate with different learning rates and seeds, out of order."""
+    rates, names = (3e-2, 1e-2, 2e-2), [each.name for each in plan.candidates]
+    found = [
+        Trial(candidate=names[index % len(names)], learning_rate=rates[index % 3], seed=index % 2)
+        for index in range(count or len(names) + 1)
+    ]
+    return found[::-1]
+
+
+def assert_equal_to_peft(
+    base: nn.Module, data: PilotData, plan: Plan, trials: list[Trial], *, steps: int = STEPS
+) -> None:
+    """Train the trials in one stack and one by one with PEFT, and compare losses, gradients and matrices."""
+    alone = {trial: peft_run(base, data, plan, trial, steps=steps) for trial in trials}
+    model = copy.deepcopy(base)
+    engine = StackedEngine(plan, model, data)
+    assert engine.alone == {}
+    session = engine.start(trials)
+    for step in range(steps):
+        report = session.train(step)
+        for trial, loss, norm in zip(trials, report.losses, report.gradient_norms, strict=True):
+            run = alone[trial]
+            assert loss == pytest.approx(run.losses[step], abs=1e-5)
+            assert norm == pytest.approx(run.norms[step], rel=1e-3, abs=1e-6)
+            assert_gradients(session, trial, run.gradients[step], plan)
+    tensors = session.state()
+    for trial in trials:
+        for path in engine.candidates[trial.candidate].paths:
+            a, b = alone[trial].matrices(path)
+            torch.testing.assert_close(tensors[f"{trial.id}/value.A/{path}"], a, rtol=1e-3, atol=2e-4)
+            torch.testing.assert_close(tensors[f"{trial.id}/value.B/{path}"].T, b, rtol=1e-3, atol=2e-4)
+    session.close()
+
+
+def assert_gradients(session: Any, trial: Trial, expected: dict[str, torch.Tensor], plan: Plan) -> None:
+    """Compare the gradients of the last step, which the engine has clipped by now."""
+    place = session._place[trial]
+    norm = math.sqrt(sum(float(each.double().square().sum()) for each in expected.values()))
+    factor = min(1.0, plan.training.clip / (norm + 1e-6)) if plan.training.clip else 1.0
+    for name, gradient in expected.items():
+        path, which = name.removeprefix("base_model.model.").rsplit(".lora_", 1)
+        slot = session._adapters.slots[path]
+        rank, at = slot.shapes[place].rank, place - slot.start
+        ours = slot.gradient.a[at, :rank] if which.startswith("A") else slot.gradient.b[at, :rank].T
+        torch.testing.assert_close(ours, gradient * factor, rtol=1e-3, atol=1e-5 * (1 + norm * factor))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stack_equals_peft_for_every_family(family: str) -> None:
+    """Losses, gradients, A and B of trials of several sets, ranks, rates and seeds are those of PEFT alone."""
+    build, task, sets = FAMILIES[family]
+    base = build()
+    candidates = [
+        candidate(base, str(index), *leaves, rank=2 + 3 * index, fan_in_fan_out=family == "gpt2")
+        for index, leaves in enumerate(sets)
+    ]
+    plan = plan_of(candidates, accumulation=2)
+    assert_equal_to_peft(base, made_data(task), plan, _trials(plan))
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"use_rslora": True, "clip": 0.0, "batch_size": 3},
+        {"clip": 0.05, "weight_decay": 0.1, "betas": (0.8, 0.95), "schedule": "cosine"},
+        {"gradient_checkpointing": True, "accumulation": 2},
+    ],
+    ids=["rslora", "clipping", "recomputing"],
+)
+def test_every_option_of_training_equals_peft(training: dict[str, Any]) -> None:
+    """rsLoRA, clipping by each trial's own norm, weight decay, betas and recomputed activations change nothing."""
+    base = llama()
+    candidates = [
+        candidate(base, "qv", "q_proj", "v_proj"),
+        candidate(base, "mlp", "up_proj", rank=7, alpha=7.0),
+    ]
+    plan = plan_of(candidates, **training)
+    assert_equal_to_peft(base, made_data(), plan, _trials(plan, 4), steps=3)
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_a_shared_prefix_equals_peft(family: str) -> None:
+    """Where only the last layers are adapted, those below run once, and every number stays what it was."""
+    build, task, sets = FAMILIES[family]
+    base = build()
+    where = {"llama": ".2.", "t5": "decoder.block.1"}[family]
+    plan = plan_of(
+        [candidate(base, "top", *sets[0], where=where), candidate(base, "more", *sets[1], where=where)]
+    )
+    trials = _trials(plan)
+    engine = StackedEngine(plan, copy.deepcopy(base), made_data(task))
+    prefix = engine.start(trials)._pass._prefix
+    assert prefix is not None
+    assert len(prefix.layers) == {"llama": 2, "t5": 3}[family]
+    assert_equal_to_peft(base, made_data(task), plan, trials, steps=3)
+
+
+def test_a_model_that_hides_state_between_layers_shares_nothing() -> None:
+    """Where a later layer reads what an earlier one left behind, the check finds out, and sharing is off."""
+    base: Any = llama()
+    seen: dict[str, Any] = {}
+    keep = base.model.layers[0].mlp.register_forward_hook(lambda _m, _i, out: seen.update(kept=out))
+    use = base.model.layers[2].register_forward_hook(lambda _m, _i, out: out + seen["kept"])
+    plan = plan_of(
+        [candidate(base, "top", "q_proj", where=".2."), candidate(base, "low", "v_proj", where=".2.")]
+    )
+    session = StackedEngine(plan, base, made_data()).start(_trials(plan))
+    assert session._pass._prefix is None
+    keep.remove()
+    use.remove()
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_dropout_masks_do_not_depend_on_company(count: int) -> None:
+    """With dropout, a trial alone or among four equals PEFT that is given the same masks."""
+    base = llama()
+    candidates = [candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "up", "up_proj", rank=3)]
+    plan = plan_of(candidates, dropout=0.3, accumulation=2)
+    trials = _trials(plan, count)
+    for trial in trials:
+        moment = {"at": (0, 0)}
+
+        def prepare(model: Any, trial: Trial = trial, moment: dict[str, Any] = moment) -> None:
+            for name, module in model.named_modules():
+                if hasattr(module, "lora_dropout") and "default" in module.lora_dropout:
+                    path = name.removeprefix("base_model.model.")
+                    module.lora_dropout["default"] = Masked(path, trial.seed, moment)
+
+        run = peft_run(
+            base, made_data(), plan, trial, steps=3, prepare=prepare,
+            before=lambda step, micro, moment=moment: moment.update(at=(step, micro)),
+        )  # fmt: skip
+        session = StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials)
+        losses = [session.train(step).losses[trials.index(trial)] for step in range(3)]
+        assert losses == pytest.approx(run.losses, abs=1e-5)
+
+
+class Masked(torch.nn.Module):
+    """Dropout with the masks that the engine draws."""
+
+    def __init__(self, path: str, seed: int, moment: dict[str, Any]) -> None:
+        super().__init__()
+        self.path, self.seed, self.moment = path, seed, moment
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply with the mask of this step."""
+        step, micro_batch = self.moment["at"]
+        shape = (x.shape[:-1].numel(), x.shape[-1])
+        mask = dropout_mask(
+            self.path, seed=self.seed, step=step, micro_batch=micro_batch, shape=shape, probability=0.3
+        )
+        return x * mask.view(x.shape)
+
+
+@pytest.mark.parametrize("layout", ["1xall", "2xall", "2x1", "1x1"])
+def test_every_layout_measures_the_same(layout: str) -> None:
+    """Stacked, one after another or on two cores: losses, norms and held-out losses agree, in the asked order."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
+    trials = _trials(plan, 4)
+    expected = StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials)
+    session = make_engine(plan, copy.deepcopy(base), made_data(), layout=layout).start(trials)
+    assert session.evaluate(Split.TEST) == expected.evaluate(Split.TEST)
+    for step in range(3):
+        ours, theirs = session.train(step), expected.train(step)
+        assert ours.losses == pytest.approx(theirs.losses, abs=1e-5)
+        assert ours.gradient_norms == pytest.approx(theirs.gradient_norms, rel=1e-4)
+    for one, other in zip(session.evaluate(Split.TEST), expected.evaluate(Split.TEST), strict=True):
+        assert (one.trial, one.step, one.tokens) == (other.trial, 3, other.tokens)
+        assert one.nll == pytest.approx(other.nll, abs=1e-4)
+    session.close()
+
+
+def test_evaluation_is_the_loss_of_the_adapted_model() -> None:
+    """Each item's held-out loss is the sum over its own labelled tokens under PEFT's trained model."""
+    base, data = llama(), made_data()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
+    trials = _trials(plan)
+    session = StackedEngine(plan, copy.deepcopy(base), data).start(trials)
+    for step in range(3):
+        session.train(step)
+    for measured in session.evaluate(Split.TEST):
+        run = peft_run(base, data, plan, measured.trial, steps=3)
+        for item, nll, tokens in zip(data.test, measured.nll, measured.tokens, strict=True):
+            ids, labels = torch.tensor([list(item.input_ids)]), torch.tensor(list(item.labels))
+            with torch.no_grad():
+                scores = run.model(input_ids=ids).logits[0].log_softmax(-1)
+            kept = [(at - 1, label) for at, label in enumerate(labels.tolist()) if at and label != -100]
+            assert nll == pytest.approx(-sum(float(scores[at, label]) for at, label in kept), abs=1e-4)
+            assert tokens == len(kept)
+
+
+def test_before_the_first_step_all_trials_are_the_base() -> None:
+    """At step 0 every trial, the base arm among them, has the untouched model's loss, from one pass."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj"), Candidate(name="base", arm=Arm.BASE)])
+    trials = [Trial(candidate=name, learning_rate=0.1, seed=0) for name in ("base", "qv")]
+    session = StackedEngine(plan, base, made_data()).start(trials)
+    before = session.evaluate(Split.TUNING)
+    assert before[0].nll == before[1].nll
+    session.train(0)
+    after = session.evaluate(Split.TUNING)
+    assert after[0].nll == pytest.approx(before[0].nll, abs=1e-5)
+    assert after[1].nll != pytest.approx(before[1].nll, abs=1e-5)
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_a_diverged_trial_leaves_the_others_bit_identical(bad: float) -> None:
+    """A trial whose weights became infinite is marked, frozen and left out; the others do not notice."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
+    trials = _trials(plan, 4)
+    sane, ill = (StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials) for _ in range(2))
+    for step in range(4):
+        if step == 1:
+            state = ill.state()
+            name = next(name for name in state if name.startswith(f"{trials[1].id}/value.B"))
+            state[name][0, 0] = bad
+            ill.load(state)
+        expected, report = sane.train(step), ill.train(step)
+        others = [0, 2, 3]
+        assert [report.losses[at] for at in others] == [expected.losses[at] for at in others]
+        assert [failed.trial for failed in report.failed] == ([trials[1]] if step == 1 else [])
+        assert math.isnan(report.losses[1]) == (step >= 1)
+    assert [each.trial for each in ill.evaluate(Split.TUNING)] == [trials[at] for at in others]
+    ours, theirs = ill.state(), sane.state()
+    for at in others:
+        for name in (name for name in theirs if name.startswith(f"{trials[at].id}/")):
+            assert torch.equal(ours[name], theirs[name]), name
+    assert ours[f"{trials[1].id}/diverged"]
+
+
+@pytest.mark.parametrize("layout", ["1xall", "2xall"])
+def test_a_loaded_state_goes_on_bit_by_bit(layout: str) -> None:
+    """Stopped after two steps and continued in a new session, the end is the same to the last bit."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
+    trials = _trials(plan, 4)
+    engine = make_engine(plan, copy.deepcopy(base), made_data(), layout=layout)
+    whole = engine.start(trials)
+    reports = [whole.train(step) for step in range(4)]
+    first = engine.start(trials)
+    for step in range(2):
+        first.train(step)
+    second = make_engine(plan, copy.deepcopy(base), made_data(), layout=layout).start(trials)
+    second.load(first.state())
+    assert second.step == 2
+    assert [second.train(step) for step in (2, 3)] == reports[2:]
+    expected = whole.state()
+    assert second.state().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in second.state().items())
+    for session in (whole, first, second):
+        session.close()
+
+
+def test_a_trial_can_be_taken_out_of_a_wave() -> None:
+    """What a state holds of one trial is enough to go on with it in other company."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
+    trials = _trials(plan, 4)
+    engine = StackedEngine(plan, base, made_data())
+    wave = engine.start(trials)
+    wave.train(0)
+    alone = engine.start(trials[2:3])
+    alone.load(wave.state())
+    assert alone.train(1).losses[0] == pytest.approx(wave.train(1).losses[2], abs=1e-5)
+    with pytest.raises(ValueError, match="the checkpoint has no"):
+        wave.load(alone.state())
+    with pytest.raises(ValueError, match="the next step is 2, not 0"):
+        alone.train(0)
+
+
+def test_a_saved_adapter_gives_the_same_outputs(tmp_path: Path) -> None:
+    """What is saved loads with `PeftModel.from_pretrained` and scores every item as the stack did."""
+    from peft import PeftModel
+
+    for family in ("llama", "gpt2"):
+        build, task, sets = FAMILIES[family]
+        base, data = build(), made_data(task)
+        fan = family == "gpt2"
+        plan = plan_of(
+            [
+                candidate(base, "one", *sets[0], rank=3, fan_in_fan_out=fan),
+                candidate(base, "two", *sets[1], fan_in_fan_out=fan),
+            ]
+        )
+        trials = _trials(plan)
+        session = StackedEngine(plan, copy.deepcopy(base), data).start(trials)
+        for step in range(3):
+            session.train(step)
+        session.save_adapter(trials[0], tmp_path / family)
+        loaded = PeftModel.from_pretrained(copy.deepcopy(base), str(tmp_path / family)).eval()
+        measured = session.evaluate(Split.TEST)[0]
+        for item, nll in zip(data.test, measured.nll, strict=True):
+            ids, labels = torch.tensor([list(item.input_ids)]), torch.tensor([list(item.labels)])
+            with torch.no_grad():
+                output = loaded(input_ids=ids, labels=labels)
+            assert nll == pytest.approx(float(output.loss) * int((labels[:, 1:] != -100).sum()), abs=1e-4)
+
+
+def test_the_model_is_given_back() -> None:
+    """Between steps nothing of a stack is left on the model: no forward, no hook, no changed weight."""
+    base = llama()
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    plan = plan_of(
+        [candidate(base, "top", "q_proj", where=".2."), candidate(base, "v", "v_proj", where=".2.")]
+    )
+    session = StackedEngine(plan, base, made_data()).start(_trials(plan))
+    session.train(0)
+    session.evaluate(Split.TEST)
+    assert not any("forward" in module.__dict__ for module in base.modules())
+    assert not any(module._forward_pre_hooks for module in base.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
+
+
+def test_dead_adapters_are_named() -> None:
+    """An adapter whose output reaches no loss is reported by path; the others are not."""
+    base: Any = llama()
+    torch.nn.init.zeros_(base.model.layers[1].self_attn.o_proj.weight)
+    plan = plan_of([candidate(base, "v", "v_proj"), candidate(base, "o", "o_proj")])
+    trials = _trials(plan)
+    session = StackedEngine(plan, base, made_data()).start(trials)
+    for step in range(2):
+        session.train(step)
+    assert {trial.candidate: paths for trial, paths in session.dead().items()} == {
+        "v": ("model.layers.1.self_attn.v_proj",),
+        "o": (),
+    }
+
+
+def test_running_out_of_memory_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an allocator says, the runner meets OutOfMemory with the size of the wave."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj")])
+    session = StackedEngine(plan, base, made_data()).start(_trials(plan))
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ):
+
+        def fail(*_: object, error: BaseException = error, **__: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr(base, "forward", fail)
+            with pytest.raises(OutOfMemory, match=r"2 trial\(s\) at once do not fit into the memory of cpu"):
+                session.train(0)
+    assert session.train(0).tokens > 0
+
+
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "dora": ({"use_dora": True}, {}, "some uses DoRA, whose magnitudes need the norm of every merged weight"),
+    "saved": ({"modules_to_save": ["lm_head"]}, {}, "some saves whole modules, of which a stack has only one copy"),
+    "bias": ({"bias": "all"}, {}, "some trains biases, of which a stack has only one copy"),
+    "init": ({"init_lora_weights": "pissa"}, {}, "some starts from 'pissa' instead of PEFT's default"),
+    "other": ({"rank_pattern": {"q": 2}}, {}, "some uses rank_pattern, which only PEFT implements"),
+    "full": ({}, {"arm": Arm.FULL}, "some trains every weight, of which a stack has only one copy"),
+    "experts": (
+        {}, {"parameters": ("a.b",)}, "some adapts bare parameters (experts), which only PEFT knows how to wrap",
+    ),
+    "embedding": (
+        {}, {"paths": ("model.embed_tokens",)}, "model.embed_tokens is a Embedding, not a plain linear layer",
+    ),
+    "unknown": (
+        {}, {"paths": ("model.nowhere",)},
+        "model.nowhere is no module of the model, so only PEFT can say what it means",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_stacked_says_why(case: str) -> None:
+    """Each reason is one sentence, and `make_engine` leaves exactly these candidates to PEFT."""
+    lora, changed, sentence = REFUSED[case]
+    base = llama()
+    fine, some = candidate(base, "fine", "q_proj"), candidate(base, "some", "v_proj", **lora)
+    plan = plan_of([fine, replace(some, **changed)])
+    assert StackedEngine(plan, base, made_data()).alone == {"some": sentence}
+    engine = make_engine(plan, base, made_data(), layout="1xall")
+    assert sentence in engine.reason
+    trials = [
+        Trial(candidate=name, learning_rate=1e-3, seed=seed) for name in ("some", "fine") for seed in (0, 1)
+    ]
+    assert engine.waves(trials) == (tuple(trials[2:]), (trials[0],), (trials[1],))
+    with pytest.raises(NotStackable, match=re.escape(sentence)):
+        make_engine(replace(plan, engine="stacked"), base, made_data())
+
+
+def test_rows_in_another_order_are_found_out() -> None:
+    """A layer that is given time before batch cannot be divided between trials, and one forward shows it."""
+    base: Any = llama()
+    plan = plan_of([candidate(base, "up", "up_proj")])
+    mlp = base.model.layers[1].mlp
+    inner = mlp.forward
+    mlp.forward = lambda x: inner(x.transpose(0, 1)).transpose(0, 1)
+    assert StackedEngine(plan, base, made_data()).alone == {
+        "up": "model.layers.1.mlp.up_proj is given the trials' rows in an order of its own"
+    }
+    mlp.forward = lambda x: inner(x[:1]) + inner(x[-1:])
+    assert StackedEngine(plan, base, made_data()).alone == {
+        "up": "model.layers.1.mlp.up_proj is not given one row for each token of each trial, "
+        "so its input cannot be divided between trials"
+    }
+
+
+def test_the_fastest_way_is_measured() -> None:
+    """`make_engine` times its ways, takes the fastest, and gives the figures of all of them."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj")])
+    engine = make_engine(plan, base, made_data())
+    figures = {way: float(time) for way, time in re.findall(r"[:,] ([a-z0-9 ]+?) (\d+) ms", engine.reason)}
+    assert len(figures) >= 1
+    assert engine.reason.startswith(
+        f"{min(figures, key=figures.__getitem__)} was the fastest for 8 trials a step"
+    )
+    assert engine.choice in {"1xall", "1x1", "2xall", "2x1"} or engine.choice.endswith(("xall", "x1"))
+    reference = make_engine(replace(plan, engine="reference"), base, made_data())
+    assert reference.name == "reference"
+
+
+def test_memory_decides_how_many_trials_share_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wave is what one trial keeps for its backward pass, divided into half of what is free."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj")])
+    engine = StackedEngine(plan, base, made_data())
+    trial = Trial(candidate="qv", learning_rate=1e-3, seed=0)
+    kept = kept_bytes(engine, trial)
+    monkeypatch.setattr(footprint, "_free_bytes", lambda _: 6 * kept + 1)
+    assert trials_that_fit(engine, trial) == 3
+    monkeypatch.setattr(footprint, "_free_bytes", lambda _: 1)
+    assert trials_that_fit(engine, trial) == 1
+
+
+def test_bf16_trains_close_to_fp32() -> None:
+    """A base in bfloat16 keeps its adapters in float32, and its losses stay within what it rounds."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
+    trials = _trials(plan)
+    exact = StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials)
+    rough = StackedEngine(plan, copy.deepcopy(base).bfloat16(), made_data()).start(trials)
+    for step in range(3):
+        assert rough.train(step).losses == pytest.approx(exact.train(step).losses, rel=0.03)
+    assert {tensor.dtype for name, tensor in rough.state().items() if "value" in name} == {torch.float32}

@@ -1,0 +1,132 @@
+"""The parts that both engines of a pilot share: where A starts, masks, schedule, loss, and the order of a stack."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from lora_probe.piloting.engine.arrangement import arranged, span
+from lora_probe.piloting.engine.initial import dropout_mask, initial_a
+from lora_probe.piloting.engine.layout import Layout
+from lora_probe.piloting.engine.loss import aligned_labels, item_losses, token_losses
+from lora_probe.piloting.engine.schedule import learning_rate, schedule_factor
+from lora_probe.piloting.records import Task, Training
+
+
+def test_a_starts_as_peft_starts_it() -> None:
+    """A is uniform within 1/sqrt(in), as PEFT's kaiming_uniform with a = sqrt 5 bounds it."""
+    ours = initial_a("a.b", seed=3, rank=64, in_features=100)
+    theirs = torch.nn.init.kaiming_uniform_(torch.empty(64, 100), a=math.sqrt(5))
+    assert ours.shape == theirs.shape
+    assert float(ours.abs().max()) <= 0.1
+    assert float(ours.abs().max()) == pytest.approx(float(theirs.abs().max()), rel=0.01)
+    assert float(ours.std()) == pytest.approx(0.1 / math.sqrt(3), rel=0.05)
+
+
+def test_a_is_keyed_by_path_and_seed_and_grows_with_rank() -> None:
+    """The same path and seed give the same rows whatever the rank; another path or seed gives others."""
+    high, low = (initial_a("a.b", seed=3, rank=rank, in_features=33) for rank in (16, 8))
+    assert torch.equal(high[:8], low)
+    assert not torch.equal(initial_a("a.c", seed=3, rank=8, in_features=33), low)
+    assert not torch.equal(initial_a("a.b", seed=4, rank=8, in_features=33), low)
+
+
+def test_masks_keep_the_mean_and_their_key() -> None:
+    """A mask drops its share, scales up the rest, and changes with every part of its key."""
+    asked = {"seed": 1, "step": 2, "micro_batch": 0}
+    mask = dropout_mask("p", **asked, shape=(200, 100), probability=0.25)
+    assert mask.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert float(mask.mean()) == pytest.approx(1.0, abs=0.02)
+    assert torch.equal(mask, dropout_mask("p", **asked, shape=(200, 100), probability=0.25))
+    for name in asked:
+        other = dropout_mask("p", **{**asked, name: 5}, shape=(200, 100), probability=0.25)
+        assert not torch.equal(mask, other)
+
+
+def test_the_schedule_rises_and_falls() -> None:
+    """The warm-up is a straight line that starts above 0; the decay starts at the peak and ends near 0."""
+    training = Training(steps=20, warmup=0.2, schedule="linear")
+    factors = [schedule_factor(step, training) for step in range(20)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factors[4:] == pytest.approx([1 - done / 16 for done in range(16)])
+    assert learning_rate(3.0, 4, training) == pytest.approx(3.0)
+    cosine = Training(steps=20, warmup=0.0, schedule="cosine")
+    assert schedule_factor(10, cosine) == pytest.approx(0.5)
+    assert schedule_factor(19, Training(steps=20, warmup=0.0, schedule="constant")) == 1.0
+    with pytest.raises(ValueError, match="constant, linear or cosine, not 'square'"):
+        schedule_factor(9, Training(schedule="square", warmup=0.0))
+
+
+def test_losses_are_torchs_own() -> None:
+    """Nats and gradients of predictions are those of torch's cross-entropy."""
+    logits = torch.randn(7, 11, requires_grad=True)
+    targets = torch.randint(11, (7,))
+    weights = torch.rand(7)
+    (token_losses(logits, targets) * weights).sum().backward()
+    ours = logits.grad
+    assert ours is not None
+    logits.grad = None
+    (functional.cross_entropy(logits, targets, reduction="none") * weights).sum().backward()
+    torch.testing.assert_close(ours, logits.grad)
+
+
+def test_items_are_summed_over_their_own_labels() -> None:
+    """A causal model's labels move one to the left; each row's sum comes with its number of tokens."""
+    logits = torch.randn(2, 4, 5)
+    labels = torch.tensor([[-100, -100, 3, 1], [2, -100, -100, -100]])
+    nll, tokens = item_losses(logits, labels, Task.CAUSAL_LM)
+    scores = logits.log_softmax(-1)
+    assert tokens.tolist() == [2, 0]
+    assert nll.tolist() == pytest.approx([-float(scores[0, 1, 3] + scores[0, 2, 1]), 0.0], abs=1e-5)
+    classes, ones = item_losses(logits[:, 0], torch.tensor([4, 0]), Task.SEQUENCE_CLASSIFICATION)
+    assert ones.tolist() == [1, 1]
+    assert float(classes[0]) == pytest.approx(-float(scores[0, 0, 4]), abs=1e-5)
+    assert aligned_labels(labels, Task.MASKED_LM).equal(labels)
+
+
+TARGETS = st.lists(st.frozensets(st.sampled_from("abcdef")), min_size=1, max_size=5)
+
+
+@given(TARGETS)
+def test_no_other_order_carries_fewer_zeros(targets: list[frozenset[str]]) -> None:
+    """The order is a permutation, and no permutation makes the slices of all modules shorter in sum."""
+    order = arranged(targets)
+    assert sorted(order) == list(range(len(targets)))
+
+    def carried(chosen: tuple[int, ...]) -> int:
+        places = {
+            path: [at for at, index in enumerate(chosen) if path in targets[index]] for path in "abcdef"
+        }
+        return sum(stop - start for start, stop in (span(each) for each in places.values() if each))
+
+    assert carried(order) == min(map(carried, permutations(range(len(targets)))))
+
+
+def test_many_different_sets_are_ordered_in_time() -> None:
+    """With a dozen different sets, too many to try every order, neighbours still overlap."""
+    targets = [frozenset({f"{at}", f"{at + 1}"}) for at in (5, 0, 9, 3, 7, 1, 11, 4, 2, 8, 10, 6)]
+    order = arranged(targets)
+    assert sorted(order) == list(range(12))
+    spread = [
+        span([at for at, index in enumerate(order) if f"{path}" in targets[index]]) for path in range(13)
+    ]
+    assert sum(stop - start for start, stop in spread) <= 30
+
+
+@given(st.integers(1, 20), st.integers(1, 5), st.none() | st.integers(1, 6))
+def test_layouts_divide_evenly(trials: int, lanes: int, stack: int | None) -> None:
+    """Every trial has one place, in order; no stack is too high, and lanes differ by one trial at most."""
+    layout = Layout(lanes=lanes, stack=stack)
+    divided = layout.divide(range(trials))
+    assert [trial for each in divided for one in each for trial in one] == list(range(trials))
+    sizes = [sum(map(len, each)) for each in divided]
+    assert len(sizes) == min(lanes, trials)
+    assert max(sizes) - min(sizes) <= 1
+    assert all(1 <= len(one) <= (stack or trials) for each in divided for one in each)
+    assert Layout.parse(str(layout)) == layout
