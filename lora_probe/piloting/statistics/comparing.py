@@ -138,13 +138,10 @@ def _family(
 ) -> tuple[Comparison, ...]:
     if not scatters:
         return ()
-    from statsmodels.stats.multitest import multipletests
-
-    values = [each.p for each in scatters]
-    error = 1 - confidence
-    _, corrected, _, _ = multipletests(values, alpha=error, method="holm")
+    values, error = [each.p for each in scatters], 1 - confidence
+    corrected = _holm(values)
     order = sorted(range(len(values)), key=values.__getitem__)
-    rejected = sum(bool(corrected[index] <= error) for index in order)
+    rejected = sum(corrected[index] <= error for index in order)
     shares = {index: error / (len(order) - min(place, rejected)) for place, index in enumerate(order)}
     return tuple(
         _comparison(
@@ -152,13 +149,23 @@ def _family(
             losses,
             own=each.interval(error),
             family=each.interval(shares[index]),
-            family_p=float(corrected[index]),
-            differs=bool(corrected[index] <= error),
+            family_p=corrected[index],
+            differs=corrected[index] <= error,
             margin=margin,
             in_family=in_family,
         )
         for index, each in enumerate(scatters)
     )
+
+
+def _holm(values: list[float]) -> list[float]:
+    """Return p-values after Holm's correction, in their order."""
+    if len(values) == 1:
+        return values  # nothing to correct, and statsmodels takes a second to load
+    from statsmodels.stats.multitest import multipletests
+
+    corrected: list[float] = multipletests(values, method="holm")[1].tolist()
+    return corrected
 
 
 def _comparison(
