@@ -6,15 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from lora_probe._version import __version__
 from lora_probe.piloting.outcome import Confidence
-from lora_probe.report.pilot_charts import (
-    forest_chart,
-    pareto_chart,
-    rate_chart,
-    training_chart,
-    tuning_chart,
-)
+from lora_probe.report.pilot_charts import pareto_chart, rate_chart, training_chart, tuning_chart
 from lora_probe.report.pilot_command import pilot_command
 from lora_probe.report.pilot_figures import arm_colors, forest, learning_rate_curves, loss_curves, pareto
+from lora_probe.report.pilot_forest import forest_chart
 from lora_probe.report.pilot_wording import (
     TITLES,
     adapter_config,
