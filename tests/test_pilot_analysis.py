@@ -84,6 +84,7 @@ def test_rows_are_read_off_the_evaluations(analysis: Analysis, results: list[Res
     ]
     assert row.seeds == (0, 1, 2)
     assert row.test_loss_by_seed == tuple(each.loss for each in tested)
+    assert row.test_loss is not None
     assert row.test_loss == pytest.approx(sum(row.test_loss_by_seed) / 3)
     assert (row.steps, row.learning_rate, row.learning_rate_resolved, row.difference) == (
         STEPS,
@@ -94,6 +95,7 @@ def test_rows_are_read_off_the_evaluations(analysis: Analysis, results: list[Res
     assert row.accuracy == pytest.approx(0.33, abs=0.01)
     base = analysis.leaderboard[-1]
     assert base.gain == 0
+    assert base.test_loss is not None
     assert row.gain == pytest.approx(base.test_loss - row.test_loss)
 
 
@@ -259,6 +261,7 @@ def test_few_seeds_are_said() -> None:
     losses = {"qv": 2.3, "mlp": 2.0}
     analysis = _analysed(make_plan(*losses, protocol={"seeds": (0, 1)}), World(losses=losses))
     assert any("cover evaluation sampling only" in caveat for caveat in analysis.verdict.caveats)
+    assert "2 seeds, 128 test examples, 95% confidence over test examples only" in analysis.verdict.sentence
     assert analysis.verdict.confidence is Confidence.LOW
     assert analysis.comparisons[0].seed_error is None
 
@@ -293,7 +296,10 @@ def test_unequal_finalists_are_said() -> None:
 def test_an_arm_no_better_than_the_base_is_said() -> None:
     """A winner among losers is no reason to train."""
     losses = {"qv": 3.3, "mlp": 3.2}
-    assert "no-gain" in _codes(_analysed(make_plan(*losses), World(losses=losses)))
+    analysis = _analysed(make_plan(*losses), World(losses=losses))
+    assert "no-gain" in _codes(analysis)
+    assert (analysis.verdict.answer, analysis.verdict.recommended) == (Answer.UNRESOLVED, None)
+    assert analysis.verdict.sentence.startswith("Adapt nothing yet")
 
 
 def test_large_rerun_noise_is_said() -> None:
@@ -318,12 +324,12 @@ def test_adapters_without_gradient_are_named() -> None:
     assert "dead-adapters" in _codes(analysis)
 
 
-def _winners(pilots: int, **world: float) -> int:
+def _winners(pilots: int, *, seed_noise: float = 0.0015) -> int:
     """Return how many of some pilots of equal arms name a winner, searches and halving included."""
     plan = make_plan(*LOSSES, protocol={"margin": 1e-6})
     equal = dict.fromkeys(LOSSES, 2.0)
     with patch("gc.collect"):  # which statsmodels calls with every correction
-        worlds = (World(losses=equal, number=number, **world) for number in range(pilots))
+        worlds = (World(losses=equal, number=number, seed_noise=seed_noise) for number in range(pilots))
         return sum(_analysed(plan, each).verdict.answer is Answer.BETTER for each in worlds)
 
 

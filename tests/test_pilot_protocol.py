@@ -159,7 +159,7 @@ def test_the_grid_follows_the_optimum(optimum: float, tried: set[float]) -> None
     assert _rates(results, "mlp") == tried
     assert _rates(results, "qv") == {0.5, 1, 2}
     seen = _seen(plan, results)
-    resolved, note = seen.searches["mlp"].resolution(seen.chosen["mlp"])
+    resolved, note = seen.resolutions["mlp"]
     assert resolved == (optimum != 64.0)
     assert resolved or "learning rate unresolved" in note
 
@@ -171,14 +171,39 @@ def test_a_flat_curve_needs_no_extension() -> None:
     results = run_pilot(plan, World(losses=losses, best_rates={"mlp": 2.0}, curvature=0.0005))
     assert _rates(results, "mlp") == {0.5, 1, 2}
     seen = _seen(plan, results)
-    assert seen.searches["mlp"].resolution(seen.chosen["mlp"])[0]
+    assert seen.resolutions["mlp"][0]
+
+
+def test_an_optimum_that_moves_to_the_edge_later_is_unresolved() -> None:
+    """A rate that overtakes its neighbour only after the first rung lies at the edge, and is marked."""
+    losses = {"qv": 2.5, "mlp": 2.0}
+    plan = make_plan(*losses)
+    world = World(losses=losses)
+    second = rung_steps(plan)[1]
+    high, centre = (Trial(candidate="mlp", learning_rate=rate, seed=0) for rate in (2 * RATE, RATE))
+    results = [
+        replace(each, nll=tuple(nll - 30.0 for nll in each.nll))
+        if isinstance(each, Evaluated) and each.trial == high and each.step == second
+        else each
+        for each in [
+            *run_pilot(plan, world),
+            *(world.evaluate(trial, second, Split.TUNING, plan) for trial in (high, centre)),
+        ]
+    ]
+    found = {each.learning_rate for each in _seen(plan, results).units[0].trials}
+    assert _seen(plan, results).chosen["mlp"] == 2 * RATE
+    assert found == {2 * RATE}
+    assert _seen(plan, results).resolutions["mlp"] == (
+        False,
+        "the optimum lies at the edge of the grid: learning rate unresolved",
+    )
 
 
 def test_a_single_learning_rate_is_no_search() -> None:
     """A grid of one rate cannot grow, and leaves the learning rate unresolved."""
     plan = make_plan("qv", "mlp", protocol={"grid": (1.0,)})
     seen = _seen(plan, run_pilot(plan, World(losses={"qv": 2.1, "mlp": 2.0})))
-    assert not seen.searches["mlp"].resolution(RATE)[0]
+    assert not seen.resolutions["mlp"][0]
 
 
 def test_a_diverging_rate_is_out_and_not_its_arm() -> None:
@@ -189,7 +214,7 @@ def test_a_diverging_rate_is_out_and_not_its_arm() -> None:
     assert seen.finalists == ("qv", "mlp")
     assert seen.searches["mlp"].out == (2 * RATE,)
     assert seen.chosen["mlp"] == RATE
-    assert seen.searches["mlp"].resolution(RATE)[0]
+    assert seen.resolutions["mlp"][0]
 
 
 def test_where_every_rate_diverges_lower_ones_are_tried() -> None:

@@ -49,8 +49,8 @@ def test_better_than_every_other() -> None:
     assert (verdict.answer, verdict.recommended, verdict.equivalent) == (Answer.BETTER, "mlp", ())
     assert verdict.sentence == (
         "Adapt mlp: at this pilot's budget it is better on unseen examples than each of the 2 other "
-        "finalists; the closest, qv, has between 1% and 3% more perplexity (200 steps, 3 seeds, 256 test examples, "
-        "95% confidence)."
+        "finalists; the closest, qv, has between 1% and 3% more perplexity "
+        "(200 steps, 3 seeds, 256 test examples, 95% confidence)."
     )
 
 

@@ -56,7 +56,7 @@ def cautions(
 ) -> tuple[Caution, ...]:
     """Return every warning that the results call for, the doubts about the verdict first."""
     found = [
-        *_of_the_verdict(standings, rows, noise),
+        *_of_the_verdict(standings, noise),
         *_of_curves(plan, progress, ledger, standings),
         *_of_learning_rates(standings, rates),
         *_of_failures(plan, ledger, rows),
@@ -77,9 +77,7 @@ def dead_adapters(ledger: Ledger) -> dict[str, tuple[str, ...]]:
     return {name: tuple(paths) for name, paths in dead.items()}
 
 
-def _of_the_verdict(
-    standings: Standings, rows: Sequence[LeaderboardRow], noise: RerunNoise | None
-) -> Iterator[Caution]:
+def _of_the_verdict(standings: Standings, noise: RerunNoise | None) -> Iterator[Caution]:
     if not standings.rivals:
         return
     seeds, items = len(standings.seeds), standings.rivals[0].items
@@ -93,8 +91,7 @@ def _of_the_verdict(
         yield _word(
             "few-items", f"{items} test examples are few; {FEWEST_ITEMS} or more narrow the intervals"
         )
-    ours = next(row for row in rows if row.candidate == standings.best)
-    if ours.gain is not None and ours.gain <= 0:
+    if standings.gain is not None and standings.gain <= 0:
         yield _doubt(
             "no-gain",
             "no arm is better than the model as it is: look at the learning rates, the steps and the data",

@@ -39,6 +39,8 @@ class Standings:
     pairs: tuple[Comparison, ...]
     against_best: tuple[Comparison, ...]
     """The best one against each other, by place, then against the base and full fine-tuning."""
+    gain: float | None = None
+    """Nats per token that the best one is better than the base; None without a base."""
 
     @property
     def rivals(self) -> tuple[Comparison, ...]:
@@ -101,6 +103,7 @@ def compare(plan: Plan, progress: Progress, tested: Mapping[str, Tested]) -> Sta
         seeds=seeds,
         pairs=pairs,
         against_best=(*(against[name] for name in places[1:]), *references),
+        gain=next((-each.difference for each in references if arms[each.second] is Arm.BASE), None),
     )
 
 

@@ -63,10 +63,8 @@ def learning_rate_curves(plan: Plan, progress: Progress, ledger: Ledger) -> tupl
                 )
             )
         chosen = progress.chosen.get(candidate.name)
-        if chosen is None:
-            resolved, note = False, "no learning rate has a result"
-        else:
-            resolved, note = search.resolution(chosen)
+        unknown = False, "no learning rate has a result"
+        resolved, note = progress.resolutions.get(candidate.name, unknown)
         curves.append(
             LearningRateCurve(
                 candidate=candidate.name, points=tuple(points), chosen=chosen, resolved=resolved, note=note

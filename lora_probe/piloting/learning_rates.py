@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lora_probe.piloting.ledger import Ledger
-    from lora_probe.piloting.records import Candidate, Evaluated, Plan
+    from lora_probe.piloting.records import Candidate, Plan
 
-__all__ = ["Search", "planned_rates", "rates_kept", "search"]
+__all__ = ["Search", "planned_rates", "rates_kept", "resolution", "search"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,23 +30,6 @@ class Search:
     """Those that were measured and did not fail, best first."""
     out: tuple[float, ...]
     """Those that failed, rising."""
-    flat_edge: bool
-    """Whether the best one is on the edge of the grid, and its neighbour as good as it."""
-
-    def resolution(self, chosen: float) -> tuple[bool, str]:
-        """Return whether `chosen` is known to be near the optimum, and why."""
-        if len(self.rates) == 1:
-            return False, "only one learning rate was tried"
-        if chosen not in (self.rates[0], self.rates[-1]):
-            between = "a failed one" if self._next_to_failed(chosen) else "worse ones"
-            return True, f"the optimum lies inside the grid, next to {between}"
-        if self.flat_edge and chosen == self.alive[0]:
-            return True, "at the edge of the grid, where its neighbour is as good"
-        return False, "the optimum lies at the edge of the grid: learning rate unresolved"
-
-    def _next_to_failed(self, chosen: float) -> bool:
-        place = self.rates.index(chosen)
-        return bool({self.rates[place - 1], self.rates[place + 1]} & set(self.out))
 
 
 def planned_rates(plan: Plan, candidate: Candidate) -> tuple[float, ...]:
@@ -75,9 +58,8 @@ def search(plan: Plan, ledger: Ledger, candidate: Candidate, *, step: int) -> Se
         }
         missing = tuple(rate for rate in rates if rate not in out and rate not in losses)
         alive = tuple(sorted(losses, key=lambda rate: losses[rate].loss))
-        flat = not missing and _is_flat(plan, rates, alive, losses)
-        found = Search(rates=rates, missing=missing, alive=alive, out=out, flat_edge=flat)
-        beyond = None if missing or flat else _beyond(found, plan, ledger, candidate)
+        found = Search(rates=rates, missing=missing, alive=alive, out=out)
+        beyond = None if missing else _beyond(found, plan, ledger, candidate, step)
         if beyond is None or not extensions_left:
             break
         rates = tuple(sorted((*rates, beyond)))
@@ -87,6 +69,29 @@ def search(plan: Plan, ledger: Ledger, candidate: Candidate, *, step: int) -> Se
 def rates_kept(alive: Sequence[float], *, last: bool) -> tuple[float, ...]:
     """Return which rates go on after a rung, best first: the better half, after the last rung one."""
     return tuple(alive[: 1 if last else math.ceil(len(alive) / 2)])
+
+
+def resolution(
+    plan: Plan, ledger: Ledger, candidate: Candidate, found: Search, chosen: float, *, steps: Sequence[int]
+) -> tuple[bool, str]:
+    """Return whether `chosen` is known to be near the optimum, and why; `steps` are those of the rungs."""
+    rates = found.rates
+    if len(rates) == 1:
+        return False, "only one learning rate was tried"
+    place = rates.index(chosen)
+    if 0 < place < len(rates) - 1:
+        failed = {rates[place - 1], rates[place + 1]} & set(found.out)
+        return (
+            True,
+            f"the optimum lies inside the grid, next to {'a failed rate' if failed else 'worse ones'}",
+        )
+    seen = (
+        _is_flat_edge(plan, ledger, candidate, chosen, rates=rates, step=step) for step in reversed(steps)
+    )
+    flat = next((each for each in seen if each is not None), False)
+    if flat:
+        return True, "at the edge of the grid, where its neighbour is as good"
+    return False, "the optimum lies at the edge of the grid: learning rate unresolved"
 
 
 def _trial(plan: Plan, candidate: Candidate, rate: float) -> Trial:
@@ -101,26 +106,30 @@ def _is_out(plan: Plan, ledger: Ledger, candidate: Candidate, rate: float) -> bo
     return False
 
 
-def _is_flat(
-    plan: Plan, rates: Sequence[float], alive: Sequence[float], losses: dict[float, Evaluated]
-) -> bool:
-    """Return whether the best rate is on the edge and its neighbour is hardly worse."""
-    if not alive or len(rates) == 1 or alive[0] not in (rates[0], rates[-1]):
-        return False
-    neighbour = losses.get(rates[1] if alive[0] == rates[0] else rates[-2])
-    if neighbour is None:
-        return False
-    gain, error = paired_difference(neighbour, losses[alive[0]])
+def _is_flat_edge(
+    plan: Plan, ledger: Ledger, candidate: Candidate, edge: float, *, rates: Sequence[float], step: int
+) -> bool | None:
+    """Return whether the neighbour of a rate on the edge is hardly worse; None unless both were measured."""
+    neighbour = rates[1] if edge == rates[0] else rates[-2]
+    ours, its = (ledger.evaluated(_trial(plan, candidate, rate), step) for rate in (edge, neighbour))
+    if ours is None or its is None:
+        return None
+    gain, error = paired_difference(its, ours)
     return gain <= max(plan.protocol.noise_band * error, plan.protocol.margin / 2)
 
 
-def _beyond(found: Search, plan: Plan, ledger: Ledger, candidate: Candidate) -> float | None:
+def _beyond(found: Search, plan: Plan, ledger: Ledger, candidate: Candidate, step: int) -> float | None:
     """Return the rate to try next, None where the grid needs no more or cannot grow."""
     rates = found.rates
     if len(rates) == 1:
         return None
     lower, higher = rates[0] * (rates[0] / rates[1]), rates[-1] * (rates[-1] / rates[-2])
     if found.alive:
-        return {rates[0]: lower, rates[-1]: higher}.get(found.alive[0])
+        best = found.alive[0]
+        if best not in (rates[0], rates[-1]):
+            return None
+        if _is_flat_edge(plan, ledger, candidate, best, rates=rates, step=step):
+            return None
+        return lower if best == rates[0] else higher
     failures = [ledger.failed(_trial(plan, candidate, rate)) for rate in rates]
     return lower if all(each is None or each.failure is Failure.DIVERGED for each in failures) else None

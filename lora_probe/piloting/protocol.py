@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lora_probe.piloting.halving import halve
-from lora_probe.piloting.learning_rates import rates_kept, search
+from lora_probe.piloting.learning_rates import rates_kept, resolution, search
 from lora_probe.piloting.ledger import Ledger
 from lora_probe.piloting.records import Arm, Split, Trial, Unit
 
@@ -32,6 +32,8 @@ class Progress:
     """By arm."""
     chosen: dict[str, float] = field(default_factory=dict)
     """The learning rate by arm: the best so far, the final one once the last rung is passed."""
+    resolutions: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    """Whether that rate is known to be near the optimum, and why, by arm."""
     dropped: list[Dropped] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     """Arms that failed at every learning rate."""
@@ -181,6 +183,14 @@ class _Walk:
             kept = rates_kept([each.trial.learning_rate for each in found], last=last)
             self._rates[arm.name] = kept
             self._progress.chosen[arm.name] = kept[0]
+            self._progress.resolutions[arm.name] = resolution(
+                self._plan,
+                self._ledger,
+                arm,
+                self._progress.searches[arm.name],
+                kept[0],
+                steps=self.rungs[: place + 1],
+            )
             yield arm.name, found[0]
 
     def _ask(

@@ -52,7 +52,7 @@ def _row(
     name = candidate.name
     ours = tested.get(name, {})
     rate = progress.chosen.get(name)
-    search = progress.searches.get(name)
+    resolved = progress.resolutions.get(name)
     drop = next((each for each in progress.dropped if each.candidate == name), None)
     status = _status(progress, candidate, ours, drop)
     step, tuning = _last_tuning(plan, ledger, candidate, rate)
@@ -73,7 +73,7 @@ def _row(
         trainable_parameters=candidate.trainable_parameters,
         left_over=candidate.left_over,
         learning_rate=rate,
-        learning_rate_resolved=search.resolution(rate)[0] if search and rate is not None else None,
+        learning_rate_resolved=resolved[0] if resolved else None,
         seeds=() if candidate.arm is Arm.BASE else tuple(ours),
         test_loss=loss,
         test_loss_by_seed=tuple(each.loss for each in ours.values()),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lora_probe.piloting.outcome import Relation
 from lora_probe.piloting.records import Task
+from lora_probe.piloting.statistics import FEWEST_SEEDS
 from lora_probe.text import printable
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def sentence(
     if not complete or not standings.rivals:
         return _without_answer(standings, complete=complete, failed=failed)
     budget = _budget(plan, standings)
+    if standings.gain is not None and standings.gain <= 0:
+        return (
+            "Adapt nothing yet: no set made the model better on unseen examples than it was; look at the "
+            f"learning rates, the steps and the data ({budget})."
+        )
     if recommended is None:
         return _unresolved(plan, standings, budget)
     if any(each.relation is Relation.EQUIVALENT for each in standings.rivals):
@@ -83,11 +89,11 @@ def _related(rivals: Iterable[Comparison], relation: Relation) -> list[str]:
 
 
 def _budget(plan: Plan, standings: Standings) -> str:
-    seeds = len(standings.seeds)
-    items = standings.pairs[0].items
+    seeds, items = len(standings.seeds), standings.pairs[0].items
+    covered = "" if seeds >= FEWEST_SEEDS else " over test examples only"
     return (
         f"{plan.training.steps} steps, {seeds} seed{'' if seeds == 1 else 's'}, {items} test examples, "
-        f"{100 * plan.protocol.confidence:g}% confidence"
+        f"{100 * plan.protocol.confidence:g}% confidence{covered}"
     )
 
 

@@ -28,11 +28,13 @@ def decide(
     It is *better* where it is better than every other; *equivalent* where each of the others is either
     equivalent to it or worse, and at least one is equivalent: then the cheapest of these is recommended, by
     parameters, and by adapted weights where those are alike; else *unresolved*, and nothing is recommended.
+    Nor is anything where the base is as good as the best arm.
     """
     rivals = standings.rivals
     equivalent = [each.second for each in rivals if each.relation is Relation.EQUIVALENT]
     answer, recommended = Answer.UNRESOLVED, None
-    if complete and standings.best and rivals and not standings.unresolved:
+    useless = standings.gain is not None and standings.gain <= 0
+    if complete and standings.best and rivals and not standings.unresolved and not useless:
         answer = Answer.EQUIVALENT if equivalent else Answer.BETTER
         recommended = _cheapest(plan, [standings.best, *equivalent])
     caveats = tuple(each.note.message for each in cautions if each.doubts_verdict)
