@@ -20,7 +20,7 @@ from lora_probe.piloting.shards import ALONE, Shard, claimed
 from tests.pilot_worlds import make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from lora_probe.piloting.records import Result, Trial
@@ -53,20 +53,16 @@ class FakeEngine:
     starved_at: int = 0
     """The step at which too large a wave shows."""
     name: str = "fake"
+    choice: str = "fake"
     reason: str = "it is fast"
     passes: list[tuple[tuple[Trial, ...], int]] = field(default_factory=list)
     """The trials of every session, and the step from which it went on."""
     open: int = 0
 
-    def waves(self, trials: Sequence[Trial]) -> Iterator[tuple[str, tuple[Trial, ...]]]:
-        """Divide trials as a workshop does."""
-        for start in range(0, len(trials), self.size):
-            yield self.name, tuple(trials[start : start + self.size])
-
-    def named(self, name: str) -> FakeEngine:
-        """Return this engine."""
-        assert name == self.name
-        return self
+    def waves(self, trials: Sequence[Trial]) -> tuple[tuple[Trial, ...], ...]:
+        """Divide trials by size."""
+        starts = range(0, len(trials), self.size)
+        return tuple(tuple(trials[start : start + self.size]) for start in starts)
 
     def start(self, trials: Sequence[Trial]) -> FakeSession:
         """Begin at step 0."""
@@ -102,7 +98,8 @@ class FakeSession:
                 value += _number(trial, step) + 1e-6 * _number([each.id for each in self.trials], 0)
         self.step += 1
         losses = tuple(
-            float("nan") if trial in self._failed else 4 - float(value) for trial, value in self._values.items()
+            float("nan") if trial in self._failed else 4 - float(value)
+            for trial, value in self._values.items()
         )
         return StepReport(step=step, losses=losses, gradient_norms=losses, tokens=7, failed=tuple(failed))
 
@@ -186,7 +183,7 @@ def run(
             prefix="" if shard.is_alone else f"{shard.suffix[1:]}-",
             save_adapters=save_adapters,
         )
-        return Runner(desk=desk, engines=engine, ask=next_units, shard=shard).run()
+        return Runner(desk=desk, engine=engine, ask=next_units, shard=shard).run()
 
 
 def measured(folder: Path) -> dict[object, object]:

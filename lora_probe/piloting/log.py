@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,9 @@ class Wave:
     trials: tuple[Trial, ...]
     """Some or all trials of the unit, in the order of the pass."""
     engine: str
+    """How its engine spreads trials: what makes another engine the same; see `Engine.choice`."""
+    size: int | None = None
+    """The most trials of a wave at that time; None for any number."""
     replaces: str | None = None
     """The wave that did not fit, of which this one is a half."""
 
@@ -145,7 +149,9 @@ class Reader:
         """
         for path in sorted(self._folder.glob(_PATTERN)):
             self._continue(path)
-        return History(entries=tuple(entry for path in sorted(self._entries) for entry in self._entries[path]))
+        return History(
+            entries=tuple(entry for path in sorted(self._entries) for entry in self._entries[path])
+        )
 
     def _continue(self, path: Path) -> None:
         entries = self._entries.setdefault(path, [])
@@ -211,7 +217,8 @@ def _write_all(file: int, text: bytes) -> None:
             rest = rest[os.write(file, rest) :]
         os.fsync(file)
     except OSError:
-        os.ftruncate(file, before)  # works on a full disk
+        with suppress(OSError):  # works on a full disk; else the next process cuts it off
+            os.ftruncate(file, before)
         raise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from lora_probe.piloting.preparation import prepare
 from lora_probe.piloting.protocol import next_units
 from lora_probe.piloting.runner import Runner
 from lora_probe.piloting.shards import claimed
-from lora_probe.piloting.workshop import open_workshop
+from lora_probe.piloting.verification import verify
 
 if TYPE_CHECKING:
     import os
@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
+    from lora_probe.piloting.engine.protocols import Engine
+    from lora_probe.piloting.log import History
     from lora_probe.piloting.options import PilotOptions, Settings
     from lora_probe.piloting.outcome import Analysis
     from lora_probe.piloting.records import Plan, Result
+    from lora_probe.piloting.preparation import Prepared
     from lora_probe.piloting.verification import Verification
 
 __all__ = ["PilotReport", "compare", "pilot"]
@@ -114,16 +117,15 @@ def pilot(
         try:
             for note in prepared.notes:
                 watching.said(note)
-            workshop = open_workshop(plan, prepared.base.model, prepared.data, tell=watching.said)
+            engine = _engine(prepared, plan, read_history(folder), settings)
+            watching.said(engine.reason)
             verification = None
             if settings.verify:
-                from lora_probe.piloting.verification import verify
-
-                verification = verify(plan, workshop)
+                verification = verify(plan, engine, prepared.base.model, prepared.data)
                 watching.said(str(verification))
             runner = Runner(
                 desk=_desk(plan, folder, log, watching, settings),
-                engines=workshop,
+                engine=engine,
                 ask=next_units,
                 shard=settings.shard,
             )
@@ -161,6 +163,18 @@ def compare(folder: str | os.PathLike[str], *more: str | os.PathLike[str]) -> Pi
             raise ChangedUnderneath(path=str(folders[0]), what="data", source=f"of {each}")
         results += read_history(each).results()
     return PilotReport(folder=folders[0], analysis=analyse(plans[0], results))
+
+
+def _engine(prepared: Prepared, plan: Plan, history: History, settings: Settings) -> Engine:
+    """Return the engine; of a pilot that goes on, the one that it began with, without measuring again."""
+    from lora_probe.piloting.engine.choosing import make_engine
+
+    wave = settings.wave
+    began = next(iter(history.waves), None)
+    if began is not None and wave is None:
+        wave = began.size
+    layout = began.engine if began is not None else None
+    return make_engine(replace(plan, wave=wave), prepared.base.model, prepared.data, layout=layout)
 
 
 def _desk(plan: Plan, folder: Path, log: Log, observer: Observer, settings: Settings) -> Desk:

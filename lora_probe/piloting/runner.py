@@ -18,10 +18,10 @@ from lora_probe.piloting.waves import current_round, halves, open_waves, states,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lora_probe.piloting.engine.protocols import Engine
     from lora_probe.piloting.log import History
     from lora_probe.piloting.passes import Desk
     from lora_probe.piloting.waves import Ask, Round
-    from lora_probe.piloting.workshop import Workshop
 
 __all__ = ["Runner"]
 
@@ -33,7 +33,7 @@ class Runner:
     """One process of a pilot; all that it knows is in the log, so that another can go on in its place."""
 
     desk: Desk
-    engines: Workshop
+    engine: Engine
     ask: Ask
     shard: Shard = ALONE
     _waiting: bool = field(default=False, init=False)
@@ -75,10 +75,17 @@ class Runner:
         """Cut what this process has to do into waves, and log them: all of a round at once."""
         ids, plan = self._ids(history), self.desk.plan
         waves = [
-            Wave(id=next(ids), round=current.number, unit=unit, trials=together, engine=name)
+            Wave(
+                id=next(ids),
+                round=current.number,
+                unit=unit,
+                trials=together,
+                engine=self.engine.choice,
+                size=self.engine.size,
+            )
             for unit in uncovered_units(current, self._reach(history))
             if (own := tuple(trial for trial in unit.trials if self.shard.owns(trial, plan)))
-            for name, together in self.engines.waves(own)
+            for together in self.engine.waves(own)
         ]
         self.desk.log.append([(wave.id, wave) for wave in waves])
         return waves
@@ -101,9 +108,7 @@ class Runner:
     def _trouble(self, wave: Wave, current: Round, history: History) -> tuple[Failure, str] | None:
         failed = [result.trial for result in current.results if isinstance(result, Failed)]
         try:
-            run_pass(
-                self.desk, self.engines.named(wave.engine), wave, states=states(history.saved), failed=failed
-            )
+            run_pass(self.desk, self.engine, wave, states=states(history.saved), failed=failed)
         except OutOfMemory as error:
             return Failure.OUT_OF_MEMORY, str(error)
         except PassCrashed as error:

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_probe.piloting.records import Arm, Trial
-from lora_probe.piloting.workshop import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from lora_probe.piloting.data import PilotData
     from lora_probe.piloting.engine.protocols import Engine, StepReport
     from lora_probe.piloting.records import Plan
-    from lora_probe.piloting.workshop import Workshop
 
 __all__ = ["Verification", "verify"]
 
@@ -51,22 +50,29 @@ class Verification:
         )
 
 
-def verify(plan: Plan, workshop: Workshop, *, steps: int = STEPS) -> Verification:
+def verify(
+    plan: Plan, engine: Engine, model: nn.Module, data: PilotData, *, steps: int = STEPS
+) -> Verification:
     """Train one trial of each stacked candidate, up to four, both ways from the same start."""
+    from lora_probe.piloting.engine.reference import ReferenceEngine
+
+    reference = ReferenceEngine(plan, model, data)
     seed, rate = plan.protocol.seeds[0], plan.protocol.learning_rate
-    arms = [each for each in plan.candidates if each.arm is Arm.LORA]
-    asked = [Trial(candidate=each.name, learning_rate=rate, seed=seed) for each in arms]
-    stacks = [(name, wave) for name, wave in workshop.waves(asked) if name != REFERENCE]
+    apart = getattr(engine, "alone", {})
+    trials = [
+        Trial(candidate=each.name, learning_rate=rate, seed=seed)
+        for each in plan.candidates
+        if each.arm is Arm.LORA and each.name not in apart and engine.choice != reference.choice
+    ][: min(_MOST_TRIALS, engine.size or _MOST_TRIALS)]
     steps = min(steps, plan.training.steps)
-    if not stacks:
+    if not trials:
         return Verification(trials=(), steps=steps)
-    name, trials = stacks[0][0], stacks[0][1][:_MOST_TRIALS]
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        stacked = _replayed(workshop.named(name), trials, steps, folder / "stacked")
+        stacked = _replayed(engine, trials, steps, folder / "stacked")
         losses, norms = [], []
         for place, trial in enumerate(trials):
-            alone = _replayed(workshop.named(REFERENCE), [trial], steps, folder / "peft", first=place)
+            alone = _replayed(reference, [trial], steps, folder / "peft", first=place)
             for one, other in zip(stacked, alone, strict=True):
                 losses.append(abs(one.losses[place] - other.losses[0]))
                 norm = other.gradient_norms[0]

@@ -66,19 +66,19 @@ class MixedEngine:
     name = "mixed"
 
     def __init__(self, stacked: LanedEngine, reference: ReferenceEngine, alone: Mapping[str, str]) -> None:
-        self._stacked, self._reference, self._alone = stacked, reference, alone
+        self._stacked, self._reference, self.alone = stacked, reference, alone
         self.reason = f"{stacked.reason}; {reference.reason}"
-        self.choice = stacked.choice
+        self.choice, self.size = stacked.choice, stacked.size
 
     def waves(self, trials: Sequence[Trial]) -> tuple[tuple[Trial, ...], ...]:
         """Divide trials by the engine that trains them, then as that engine does."""
-        together = [trial for trial in trials if trial.candidate not in self._alone]
-        apart = [trial for trial in trials if trial.candidate in self._alone]
+        together = [trial for trial in trials if trial.candidate not in self.alone]
+        apart = [trial for trial in trials if trial.candidate in self.alone]
         return (*self._stacked.waves(together), *self._reference.waves(apart))
 
     def start(self, trials: Sequence[Trial]) -> Session:
         """Set up trials at step 0; see `Engine`."""
-        if any(trial.candidate in self._alone for trial in trials):
+        if any(trial.candidate in self.alone for trial in trials):
             return self._reference.start(trials)
         return self._stacked.start(trials)
 
@@ -86,7 +86,7 @@ class MixedEngine:
 def measured_layouts(
     engine: StackedEngine, trials: Sequence[Trial], layouts: Sequence[Layout]
 ) -> dict[Layout, float]:
-    """Return the seconds of one step of all trials in each layout: the least of a few; what does not fit is left out.
+    """Return the seconds of one step in each layout, the least of a few; what does not fit is left out.
 
     Nothing that is trained meanwhile is kept.
     """

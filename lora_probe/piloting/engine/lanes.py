@@ -44,6 +44,11 @@ class LanedEngine:
         self._first = engine
         self._others: list[StackedEngine] = []
 
+    @property
+    def size(self) -> int | None:
+        """The most trials of a wave, as the plan or memory says; None for any number."""
+        return self._first.wave or self._first.plan.wave
+
     def waves(self, trials: Sequence[Trial]) -> tuple[tuple[Trial, ...], ...]:
         """Divide trials into groups that share a session."""
         return self._first.waves(trials)

@@ -79,7 +79,9 @@ class Engine(Protocol):
     name: str
     """``stacked``, ``reference`` or ``workers``."""
     choice: str
-    """What was chosen by measuring: `make_engine` takes it back, for a run that goes on where another stopped."""
+    """What was chosen by measuring; `make_engine` takes it back for a run that goes on."""
+    size: int | None
+    """The most trials of a wave; None for any number."""
     reason: str
     """One sentence: why this way, with the figures where it was measured."""
 

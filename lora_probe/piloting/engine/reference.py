@@ -40,6 +40,7 @@ class ReferenceEngine:
 
     name = "reference"
     choice = "reference"
+    size = 1
 
     def __init__(
         self,
