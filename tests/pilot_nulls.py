@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.random import Generator
+    from numpy.typing import NDArray
 
     from lora_probe.piloting.outcome import Comparison
 
@@ -69,8 +70,8 @@ class Nature:
         of_items = 2 * (self.item_scatter**2 + self.run_scatter**2 / self.seeds) / self.items
         return float(np.sqrt(of_seeds + of_items))
 
-    def _heavy(self, generator: Generator, shape: tuple[int, ...]) -> np.ndarray:
-        return generator.standard_t(self.tail, shape) / np.sqrt(self.tail / (self.tail - 2))
+    def _heavy(self, generator: Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        return np.asarray(generator.standard_t(self.tail, shape) / np.sqrt(self.tail / (self.tail - 2)))
 
 
 @dataclass(kw_only=True)

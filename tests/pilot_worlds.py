@@ -27,6 +27,8 @@ from lora_probe.piloting.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from numpy.typing import NDArray
+
     from lora_probe.piloting.records import Result, Trial, Unit
 
 STEPS = 200
@@ -159,6 +161,6 @@ def trained_steps(results: list[Result]) -> int:
     return sum(len(each.losses) for each in results if isinstance(each, Trained))
 
 
-def _heavy(generator: np.random.Generator, items: int) -> np.ndarray[Any, Any]:
+def _heavy(generator: np.random.Generator, items: int) -> NDArray[np.float64]:
     """Return draws with heavy tails (Student's t with 4 degrees of freedom) and standard deviation 1."""
-    return generator.standard_t(4, items) / np.sqrt(2.0)
+    return np.asarray(generator.standard_t(4, items) / np.sqrt(2.0))
