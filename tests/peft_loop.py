@@ -1,4 +1,4 @@
-"""What a careful person writes with PEFT for one trial: the truth that the stacked engine is compared with."""
+"""What a careful person writes with PEFT for one trial: what the stacked engine is compared with."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def peft_run(
             logits = run.model(**inputs).logits
             targets = _shifted(batch.labels, data)
             loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / tokens
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         run.losses.append(total)
         run.gradients.append(

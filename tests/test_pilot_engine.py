@@ -1,4 +1,4 @@
-"""The stacked engine does what PEFT and a hand-written loop do, trial by trial, for every sort of architecture."""
+"""The stacked engine does what PEFT and a hand-written loop do, for every sort of architecture."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,7 +41,7 @@ SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "max_position_embeddings": 32,
 }
-STEPS = 4
+STEPS = 3
 
 
 def _named(architecture: str, head: str = "ForCausalLM", **config: Any) -> nn.Module:
@@ -61,15 +62,20 @@ def llama() -> nn.Module:
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], Task, tuple[tuple[str, ...], ...]]] = {
     "llama": (llama, Task.CAUSAL_LM, (("q_proj", "v_proj"), ("down_proj", "o_proj"), ("lm_head",))),
     "gpt2": (
-        lambda: _named("GPT2", "LMHeadModel", n_embd=16, n_layer=2, n_head=2, vocab_size=VOCABULARY, n_positions=32),
+        lambda: _named("GPT2", "LMHeadModel", n_embd=16, n_layer=2, n_head=2, vocab_size=VOCABULARY),
         Task.CAUSAL_LM,
         (("c_attn",), ("c_fc", "c_proj")),
     ),
-    "bert": (lambda: _named("Bert", "ForMaskedLM", **SMALL), Task.MASKED_LM, (("query", "value"), ("dense",))),
+    "bert": (
+        lambda: _named("Bert", "ForMaskedLM", **SMALL),
+        Task.MASKED_LM,
+        (("query", "value"), ("dense",)),
+    ),
     "t5": (
         lambda: _named(
             "T5", "ForConditionalGeneration",
-            d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, vocab_size=VOCABULARY, decoder_start_token_id=0,
+            d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, vocab_size=VOCABULARY,
+            decoder_start_token_id=0,
         ),
         Task.SEQ2SEQ,
         (("q", "v"), ("wi", "wo")),
@@ -148,7 +154,7 @@ def assert_gradients(session: Any, trial: Trial, expected: dict[str, torch.Tenso
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_stack_equals_peft_for_every_family(family: str) -> None:
-    """Losses, gradients, A and B of trials of several sets, ranks, rates and seeds are those of PEFT alone."""
+    """Losses, gradients, A and B of trials of many sets, ranks, rates and seeds are PEFT's own."""
     build, task, sets = FAMILIES[family]
     base = build()
     candidates = [
@@ -169,7 +175,7 @@ def test_a_stack_equals_peft_for_every_family(family: str) -> None:
     ids=["rslora", "clipping", "recomputing"],
 )
 def test_every_option_of_training_equals_peft(training: dict[str, Any]) -> None:
-    """rsLoRA, clipping by each trial's own norm, weight decay, betas and recomputed activations change nothing."""
+    """rsLoRA, clipping by each trial's own norm, weight decay, betas and recomputing are PEFT's."""
     base = llama()
     candidates = [
         candidate(base, "qv", "q_proj", "v_proj"),
@@ -200,8 +206,8 @@ def test_a_model_that_hides_state_between_layers_shares_nothing() -> None:
     """Where a later layer reads what an earlier one left behind, the check finds out, and sharing is off."""
     base: Any = llama()
     seen: dict[str, Any] = {}
-    keep = base.model.layers[0].mlp.register_forward_hook(lambda _m, _i, out: seen.update(kept=out))
-    use = base.model.layers[2].register_forward_hook(lambda _m, _i, out: out + seen["kept"])
+    keep = base.model.layers[0].mlp.register_forward_hook(lambda *call: seen.update(kept=call[2]))
+    use = base.model.layers[2].register_forward_hook(lambda *call: call[2] + seen["kept"])
     plan = plan_of(
         [candidate(base, "top", "q_proj", where=".2."), candidate(base, "low", "v_proj", where=".2.")]
     )
@@ -229,11 +235,15 @@ def test_dropout_masks_do_not_depend_on_company(count: int) -> None:
 
         run = peft_run(
             base, made_data(), plan, trial, steps=3, prepare=prepare,
-            before=lambda step, micro, moment=moment: moment.update(at=(step, micro)),
+            before=partial(_note, moment),
         )  # fmt: skip
         session = StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials)
         losses = [session.train(step).losses[trials.index(trial)] for step in range(3)]
         assert losses == pytest.approx(run.losses, abs=1e-5)
+
+
+def _note(moment: dict[str, Any], step: int, micro_batch: int) -> None:
+    moment["at"] = (step, micro_batch)
 
 
 class Masked(torch.nn.Module):
@@ -255,7 +265,7 @@ class Masked(torch.nn.Module):
 
 @pytest.mark.parametrize("layout", ["1xall", "2xall", "2x1", "1x1"])
 def test_every_layout_measures_the_same(layout: str) -> None:
-    """Stacked, one after another or on two cores: losses, norms and held-out losses agree, in the asked order."""
+    """Stacked, one after another or on two cores: losses, norms and held-out losses agree."""
     base = llama()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
     trials = _trials(plan, 4)
@@ -452,13 +462,16 @@ def test_running_out_of_memory_is_one_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "dora": ({"use_dora": True}, {}, "some uses DoRA, whose magnitudes need the norm of every merged weight"),
-    "saved": ({"modules_to_save": ["lm_head"]}, {}, "some saves whole modules, of which a stack has only one copy"),
+    "saved": (
+        {"modules_to_save": ["lm_head"]}, {}, "some saves whole modules, of which a stack has only one copy",
+    ),
     "bias": ({"bias": "all"}, {}, "some trains biases, of which a stack has only one copy"),
     "init": ({"init_lora_weights": "pissa"}, {}, "some starts from 'pissa' instead of PEFT's default"),
     "other": ({"rank_pattern": {"q": 2}}, {}, "some uses rank_pattern, which only PEFT implements"),
     "full": ({}, {"arm": Arm.FULL}, "some trains every weight, of which a stack has only one copy"),
     "experts": (
-        {}, {"parameters": ("a.b",)}, "some adapts bare parameters (experts), which only PEFT knows how to wrap",
+        {}, {"parameters": ("a.b",)},
+        "some adapts bare parameters (experts), which only PEFT knows how to wrap",
     ),
     "embedding": (
         {}, {"paths": ("model.embed_tokens",)}, "model.embed_tokens is a Embedding, not a plain linear layer",

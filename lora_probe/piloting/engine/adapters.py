@@ -45,7 +45,7 @@ class Dimensions:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Matrices:
-    """A, (slice, rank, in_features), and the transposed B, (slice, rank, out_features): float32 views of a buffer."""
+    """A and the transposed B, (slice, rank, in_features) and (slice, rank, out_features): float32 views."""
 
     a: Tensor
     b: Tensor
@@ -70,7 +70,7 @@ class Slot:
     """AdamW's mean of squared gradients."""
 
     def of_trial(self, place: int) -> Iterator[tuple[str, Tensor]]:
-        """Yield what is kept of the trial at `place`, named: views without the padding, B still transposed."""
+        """Yield what is kept of the trial at `place`, named: views without padding, B still transposed."""
         at, rank = place - self.start, self.shapes[place].rank
         for name in ("value", "first", "second"):
             matrices: Matrices = getattr(self, name)
@@ -117,7 +117,7 @@ class Buffer:
 
 
 class Adapters:
-    """All trainable parameters of a stack, on the devices of the modules that they adapt, as PEFT starts them."""
+    """All trainable parameters of a stack, each on its module's device, as PEFT starts them."""
 
     def __init__(
         self,

@@ -26,7 +26,8 @@ def arranged(targets: Sequence[frozenset[str]]) -> tuple[int, ...]:
         members.setdefault(paths, []).append(index)
     weights: dict[frozenset[int], int] = {}
     groups = list(members)
-    for path in frozenset().union(*groups):
+    every: frozenset[str] = frozenset().union(*groups)
+    for path in every:
         adapting = frozenset(place for place, group in enumerate(groups) if path in group)
         weights[adapting] = weights.get(adapting, 0) + 1
     sizes = [len(members[group]) for group in groups]

@@ -1,4 +1,4 @@
-"""One frozen layer for a whole stack of trials, each with its own low-rank update on its own slice of the batch.
+"""One frozen layer for a whole stack of trials, each with its own update on its own slice of the batch.
 
 For the trials of a slice, ``y = x W^T + bias + scale (x A^T) B``, with A (rank, in) and B (rank, out) of each
 trial. Forward and backward are written out: the frozen product runs once for all trials, the update is added
@@ -24,10 +24,10 @@ class StackedLinear(torch.autograd.Function):
     """The layer as a function of its input; everything else is frozen or gets its gradient in place."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(  # noqa: PLR0917 - autograd passes by position
         ctx: Any,
         x: Tensor,
-        trigger: Tensor,
+        trigger: Tensor,  # noqa: ARG004 - what it requires is all that counts
         weight: Tensor,
         bias: Tensor | None,
         slot: Slot,

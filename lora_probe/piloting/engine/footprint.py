@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["kept_bytes", "trials_that_fit"]
 
 _SHARE = 0.5
-"""Of the free memory, for what passes keep; the rest is for what they compute with, and for everybody else."""
+"""Of the free memory, for what passes keep; the rest is for what they compute with, and for others."""
 
 
 def kept_bytes(engine: StackedEngine, trial: Trial) -> int:
@@ -51,7 +51,7 @@ def trials_that_fit(engine: StackedEngine, trial: Trial) -> int:
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    import psutil
+    import psutil  # type: ignore[import-untyped]  # no dependency of ours: accelerate brings it
 
     available: int = psutil.virtual_memory().available
     return available

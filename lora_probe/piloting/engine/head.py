@@ -33,7 +33,7 @@ class LabelledHead:
             self._hook = self._head.register_forward_pre_hook(self._pick)
 
     def logits(self, inputs: dict[str, Any], rows: Tensor, positions: int) -> Tensor:
-        """Run the model; return the logits (N, V) of N `rows` out of all `positions` of all rows of the batch."""
+        """Run the model; return the logits (N, V) of N `rows` out of all `positions` of the batch."""
         picking = self.enabled and self._hook is not None
         self._rows, self._positions = (rows if picking else None), positions
         try:

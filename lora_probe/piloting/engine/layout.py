@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -50,4 +51,4 @@ def _even(items: Sequence[T], parts: int) -> list[Sequence[T]]:
     """Cut a sequence into so many parts that differ by one item at most; none is empty."""
     parts = min(parts, len(items))
     ends = [len(items) * part // parts for part in range(parts + 1)]
-    return [items[start:stop] for start, stop in zip(ends, ends[1:], strict=False)]
+    return [items[start:stop] for start, stop in pairwise(ends)]

@@ -38,15 +38,15 @@ def aligned_labels(labels: Tensor, task: Task) -> Tensor:
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the nats of each of N predictions in float32: logits (N, V), targets (N,) -> (N,)."""
-    losses: Tensor = _TokenLosses.apply(logits, targets)
+    losses: Tensor = _TokenLosses.apply(logits, targets)  # type: ignore[no-untyped-call]
     return losses
 
 
 class _TokenLosses(torch.autograd.Function):
-    """Cross-entropy whose gradient takes the place of the probabilities: one array of (N, V) instead of three."""
+    """Cross-entropy whose gradient takes the place of the probabilities: one (N, V) instead of three."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         log_probabilities = functional.log_softmax(logits, dim=-1, dtype=torch.float32)
         ctx.save_for_backward(log_probabilities, targets)
         ctx.dtype = logits.dtype

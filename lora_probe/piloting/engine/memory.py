@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["memory_guard"]
 
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory")
-"""How torch's allocators for the CPU and for MPS say it: a bare RuntimeError that only its text tells apart."""
+"""How torch's allocators for the CPU and for MPS say it: a RuntimeError that only its text tells apart."""
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Observation:
 def observe(
     model: nn.Module, inputs: Mapping[str, Any], *, watched: Iterable[str], kept: Iterable[str]
 ) -> Observation:
-    """Run `model` without gradients; note when `watched` modules are entered and what `kept` ones are given."""
+    """Run `model` once; note when `watched` modules are entered and what `kept` ones are given."""
     modules = dict(model.named_modules())
     called: list[str] = []
     given: dict[str, list[Tensor]] = {path: [] for path in kept}

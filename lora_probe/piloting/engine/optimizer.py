@@ -31,7 +31,7 @@ class Optimizer:
         self._groups: dict[int, list[nn.Parameter]] = {}
         self._adamw: torch.optim.AdamW | None = None
         self._clock: list[Tensor] = []
-        state = {}
+        state: dict[Tensor, dict[str, Tensor]] = {}
         for place in range(len(peaks)):
             rows = []
             for buffer, row in adapters.rows(place):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["StackedPass"]
 
 _TOLERANCE = 1e-3
-"""Largest relative difference that sharing may make to a loss: rounding, not another function (bf16 likewise)."""
+"""Largest relative difference that sharing may make to a loss: rounding, not another function."""
 
 
 class StackedPass:

@@ -16,7 +16,7 @@ __all__ = ["SharedPrefix", "frozen_layers", "layer_lists"]
 
 
 class _PrefixDone(BaseException):
-    """Ends a pass once the last frozen layer has spoken; no error, and not to be caught by a model's own code."""
+    """Ends a pass once the last frozen layer has spoken: no error that a model's own code may catch."""
 
 
 def layer_lists(model: nn.Module) -> dict[str, str]:
@@ -45,7 +45,7 @@ def frozen_layers(called: Sequence[str], adapted: set[str]) -> tuple[str, ...]:
 
 
 class SharedPrefix:
-    """Layers that run once for the batch as it is; the stacked pass gets what they returned, once for each trial.
+    """Layers that run once for the batch as it is; a stacked pass gets what they returned, for each trial.
 
     Of each list of layers only the last is kept: those before it return an empty stand-in of the right shape.
     """

@@ -35,9 +35,13 @@ class StepReport:
 class Session(Protocol):
     """Some trials that are trained side by side."""
 
-    trials: tuple[Trial, ...]
-    step: int
-    """Steps that the trials have behind them."""
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The trials, in the order in which they were asked for."""
+
+    @property
+    def step(self) -> int:
+        """Steps that the trials have behind them."""
 
     def train(self, step: int) -> StepReport:
         """Take the `step`-th optimizer step, counted from 0, with every trial.
@@ -76,14 +80,21 @@ class Session(Protocol):
 class Engine(Protocol):
     """A way of training trials."""
 
-    name: str
-    """``stacked``, ``reference`` or ``workers``."""
-    choice: str
-    """What was chosen by measuring; `make_engine` takes it back for a run that goes on."""
-    size: int | None
-    """The most trials of a wave; None for any number."""
-    reason: str
-    """One sentence: why this way, with the figures where it was measured."""
+    @property
+    def name(self) -> str:
+        """``stacked``, ``reference`` or ``mixed``."""
+
+    @property
+    def choice(self) -> str:
+        """What was chosen by measuring; `make_engine` takes it back for a run that goes on."""
+
+    @property
+    def size(self) -> int | None:
+        """The most trials of a wave; None for any number."""
+
+    @property
+    def reason(self) -> str:
+        """One sentence: why this way, with the figures where it was measured."""
 
     def waves(self, trials: Sequence[Trial]) -> tuple[tuple[Trial, ...], ...]:
         """Divide trials into groups that share a session; the order is kept within a group."""

@@ -19,9 +19,10 @@ def learning_rate(peak: float, step: int, training: Training) -> float:
 def schedule_factor(step: int, training: Training) -> float:
     """Return by what the peak learning rate is multiplied in the `step`-th optimizer step, counted from 0.
 
-    The shapes are those of `transformers.get_scheduler`, except that no step is wasted on a learning rate of
-    0: the warm-up rises over ``ceil(warmup * steps)`` steps and starts one rung above 0, and the decay would reach 0
-    with the first step that is no longer taken. Raises ValueError for a schedule of another name.
+    The shapes are those of `transformers.get_scheduler`, except that no step is wasted on a learning rate
+    of 0: the warm-up rises over ``ceil(warmup * steps)`` steps and starts one rung above 0, and the decay
+    would reach 0 with the first step that is no longer taken. Raises ValueError for a schedule of another
+    name.
     """
     rising = math.ceil(training.warmup * training.steps)
     if step < rising:

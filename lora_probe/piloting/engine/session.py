@@ -36,7 +36,7 @@ _EVALUATED_ROWS = 8
 
 
 class StackedSession:
-    """Some trials in one stack; the order of `trials` is the caller's, their places in the stack are our own."""
+    """Some trials in one stack; `trials` is in the caller's order, places in the stack are our own."""
 
     def __init__(self, engine: StackedEngine, trials: Sequence[Trial]) -> None:
         self.trials = tuple(trials)
@@ -81,7 +81,7 @@ class StackedSession:
                     losses += self._backward(each, tokens, (step, micro_batch))
             norms = self._optimizer.gradient_norms()
             measured = torch.stack([losses, norms]).tolist()
-            failed = self._freeze_diverged(*measured, step)
+            failed = self._freeze_diverged(measured[0], measured[1], step)
             self._note_gradients()
             self._optimizer.step(step, norms)
         self.step += 1
@@ -166,18 +166,18 @@ class StackedSession:
         }
 
     def close(self) -> None:
-        """Do nothing: between steps the model is as it was, and what the trials hold goes with the session."""
+        """Do nothing: between steps the model is as it was, and nothing outlives the session."""
 
     def _paths(self, trial: Trial) -> tuple[str, ...]:
         return self._engine.candidates[trial.candidate].paths
 
     def _backward(self, rows: Rows, tokens: int, moment: tuple[int, int]) -> Tensor:
-        """Add one micro-batch's gradients; return each trial's share of the step's loss, by place: (trials,)."""
+        """Add one micro-batch's gradients; return its share of each trial's loss, by place: (trials,)."""
         self._stack.moment, self._stack.training = moment, True
         try:
             losses = self._pass.token_losses(rows).sum(1) / tokens
             if losses.requires_grad:
-                losses.sum().backward()
+                losses.sum().backward()  # type: ignore[no-untyped-call]
         finally:
             self._stack.training = False
         return losses.detach()
@@ -200,7 +200,7 @@ class StackedSession:
         self._optimizer.freeze(self._place[trial])
 
     def _note_gradients(self) -> None:
-        """Strike off the adapters that have got a gradient; after a step or two, nothing is left to look at."""
+        """Strike off the adapters that have got a gradient; soon nothing is left to look at."""
         if not self._idle:
             return
         idle = list(self._idle)

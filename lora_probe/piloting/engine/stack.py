@@ -61,7 +61,8 @@ class Stack:
                 bias: Any = module.bias
                 weight = weight.t() if transposed else weight
                 mask = self._mask(x, slot) if self.training and self._dropout else None
-                return StackedLinear.apply(x, trigger, weight, bias, slot, self.trials, mask)
+                apply: Any = StackedLinear.apply
+                return apply(x, trigger, weight, bias, slot, self.trials, mask)
 
             return stacked
 

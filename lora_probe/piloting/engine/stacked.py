@@ -90,7 +90,7 @@ class StackedEngine:
         return Rows.of(batch, self.model, self.data.facts.task, self.device)
 
     def shapes(self, trials: Sequence[Trial]) -> dict[str, dict[int, Shape]]:
-        """Return what each module is adapted by: by path, in the order of the model, then by place in `trials`."""
+        """Return what adapts each module: by path, in the order of the model, then by place in `trials`."""
         found: dict[str, dict[int, Shape]] = {path: {} for path in self._adapted}
         for place, trial in enumerate(trials):
             candidate = self.candidates[trial.candidate]
@@ -154,7 +154,8 @@ class StackedEngine:
     def _observed(self) -> tuple[Observation, Observation, Observation]:
         """A forward over two short rows, and one over each of them."""
         batch = self.rows(batches(self.data, self.plan.training, step=0)[0])
-        vocabulary = self.model.config.get_text_config().vocab_size
+        config: Any = self.model.config
+        vocabulary: int = config.get_text_config().vocab_size
         one, other = probe_inputs(batch.inputs, vocabulary)
         both = {name: replicated(value, 1, 2) for name, value in one.items()}
         for name, value in other.items():

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["misplaced_rows", "unstackable"]
 
 _PLAIN = {
-    "r", "lora_alpha", "target_modules", "target_parameters", "lora_dropout", "use_rslora", "use_dora", "bias",
-    "modules_to_save", "peft_type", "task_type", "inference_mode", "base_model_name_or_path", "fan_in_fan_out",
-    "layers_to_transform", "layers_pattern", "exclude_modules", "init_lora_weights",
+    "r", "lora_alpha", "target_modules", "target_parameters", "lora_dropout", "use_rslora", "use_dora",
+    "bias", "modules_to_save", "peft_type", "task_type", "inference_mode", "base_model_name_or_path",
+    "fan_in_fan_out", "layers_to_transform", "layers_pattern", "exclude_modules", "init_lora_weights",
 }  # fmt: skip
-"""Arguments of a `LoraConfig` that stacking knows: those that choose modules have done so when paths are exact."""
+"""Arguments of a `LoraConfig` that stacking knows; those that choose modules have done so in exact paths."""
 _TOLERANCE = 1e-2
-"""Relative: far above what another shape of a product rounds, far below what another token's row differs by."""
+"""Relative: far above what another shape of a product rounds, far below what two tokens differ by."""
 
 
 def unstackable(
@@ -66,20 +66,23 @@ def misplaced_rows(
 
 def _by_config(candidate: Candidate, training: Training) -> str | None:
     name, lora = printable(candidate.name), candidate.lora
-    if candidate.parameters or lora.get("target_parameters"):
-        return f"{name} adapts bare parameters (experts), which only PEFT knows how to wrap"
-    if training.use_dora or lora.get("use_dora"):
-        return f"{name} uses DoRA, whose magnitudes need the norm of every merged weight"
-    if lora.get("modules_to_save"):
-        return f"{name} saves whole modules, of which a stack has only one copy"
-    if lora.get("bias", "none") != "none":
-        return f"{name} trains biases, of which a stack has only one copy"
-    if lora.get("init_lora_weights", True) is not True:
-        return f"{name} starts from {lora['init_lora_weights']!r} instead of PEFT's default"
     other = sorted(key for key, value in lora.items() if key not in _PLAIN and value)
-    if other:
-        return f"{name} uses {', '.join(map(printable, other))}, which only PEFT implements"
-    return None
+    one_copy = "of which a stack has only one copy"
+    reasons = {
+        f"{name} adapts bare parameters (experts), which only PEFT knows how to wrap": (
+            candidate.parameters or lora.get("target_parameters")
+        ),
+        f"{name} uses DoRA, whose magnitudes need the norm of every merged weight": (
+            training.use_dora or lora.get("use_dora")
+        ),
+        f"{name} saves whole modules, {one_copy}": lora.get("modules_to_save"),
+        f"{name} trains biases, {one_copy}": lora.get("bias", "none") != "none",
+        f"{name} starts from {lora.get('init_lora_weights')!r} instead of PEFT's default": (
+            lora.get("init_lora_weights", True) is not True
+        ),
+        f"{name} uses {', '.join(map(printable, other))}, which only PEFT implements": other,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _by_modules(candidate: Candidate, modules: Mapping[str, nn.Module]) -> str | None:
@@ -91,9 +94,13 @@ def _by_modules(candidate: Candidate, modules: Mapping[str, nn.Module]) -> str |
         weight: Any = getattr(module, "weight", None)
         kind = type(module)
         plain = kind.forward is nn.Linear.forward or is_transposed(module)
-        if isinstance(weight, torch.Tensor) and (plain or isinstance(module, nn.Linear)):
-            if not weight.is_floating_point() or weight.element_size() == 1:
-                return f"{where} holds quantized weights ({kind.__name__}, {weight.dtype})"
-        if not plain or not isinstance(weight, torch.Tensor):
+        numbers = isinstance(weight, torch.Tensor)
+        if numbers and isinstance(module, nn.Linear) and not _full_numbers(weight):
+            return f"{where} holds quantized weights ({kind.__name__}, {weight.dtype})"
+        if not (numbers and plain):
             return f"{where} is a {kind.__name__}, not a plain linear layer"
     return None
+
+
+def _full_numbers(weight: torch.Tensor) -> bool:
+    return weight.is_floating_point() and weight.element_size() > 1
