@@ -133,9 +133,14 @@ _MACHINE = section(
     _text("--dtype", "NAME", "float32, bfloat16, float16 or auto: of the frozen weights.  [default: auto]"),
     _text("--quantization", "NAME", "4bit or 8bit, through bitsandbytes on CUDA."),
     _text("--device-map", "NAME", "Spread the base over several GPUs: auto, balanced, sequential."),
-    _choice("--engine", ["auto", "stacked", "reference"], "How trials are trained.  [default: auto]"),
+    _choice("--engine", ["auto", "stacked", "reference", "ray"], "How trials are trained.  [default: auto]"),
     _count("--wave", "The most trials side by side.  [default: as many as fit]"),
     _text("--shard", "I/N", "Do one of N shares of the work; each process of the N gets its own I."),
+    _text(
+        "--ray-address", "HOST:PORT", "Head of a Ray cluster.  [default: RAY_ADDRESS, or one started here]"
+    ),
+    _number("--ray-gpus", "GPUs of a Ray worker.  [default: 1 with CUDA]"),
+    _number("--ray-cpus", "CPUs of a Ray worker.  [default: 1 beside a GPU, else all threads]"),
     _flag("--verify", "First replay some steps of stacked trials through PEFT."),
 )
 _MODEL = section(

@@ -23,6 +23,7 @@ __all__ = [
     "LongerThanModel",
     "MissingColumn",
     "MissingLibrary",
+    "NoCluster",
     "NoDevice",
     "NoPilot",
     "NoUsableData",
@@ -263,3 +264,11 @@ class NotStackable(LoraProbeError, ValueError):
     def __init__(self, *, reason: str) -> None:
         self.reason = reason
         super().__init__(f"--engine stacked: {reason}; leave the engine out, or take --engine reference")
+
+
+class NoCluster(LoraProbeError, ConnectionError):
+    """A Ray cluster that does not answer, or does not do as one."""
+
+    def __init__(self, *, address: str, problem: str, advice: str) -> None:
+        self.address, self.problem, self.advice = address, problem, advice
+        super().__init__(f"the Ray cluster {address}: {problem}; {advice}")

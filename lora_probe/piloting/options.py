@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from lora_probe.errors import UnknownChoice
+from lora_probe.piloting.cluster import Cluster
 from lora_probe.piloting.errors import BadPilotOption
 from lora_probe.piloting.records import Protocol, Task, Training
 from lora_probe.piloting.shards import ALONE, Shard, read_shard
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINES", "PilotOptions", "Settings", "read_options"]
 
-ENGINES = ("auto", "stacked", "reference")
+ENGINES = ("auto", "stacked", "reference", "ray")
+RAY = "ray"
+"""No engine but a place: the workers of a cluster choose theirs as this process would."""
 _SCHEDULES = ("constant", "linear", "cosine")
 _HIGHEST_RATE = 10.0
 _MOST_STEPS = 10**7
@@ -92,6 +95,9 @@ class PilotOptions(TypedDict, total=False):
     engine: str
     wave: int
     shard: str
+    ray_address: str
+    ray_gpus: float
+    ray_cpus: float
     save_adapters: bool
     verify: bool
 
@@ -112,6 +118,7 @@ class Settings:
     engine: str = "auto"
     wave: int | None = None
     shard: Shard = ALONE
+    cluster: Cluster | None = None
     save_adapters: bool = False
     verify: bool = False
 
@@ -157,12 +164,31 @@ def read_options(options: Mapping[str, Any]) -> Settings:
             },
             **_only(given, ("token",)),
         },
-        engine=engine,
+        engine="auto" if engine == RAY else engine,
+        cluster=_cluster(given) if engine == RAY else _no_cluster(given),
         wave=_whole(given["wave"], "wave") if "wave" in given else None,
         shard=read_shard(str(given["shard"])) if "shard" in given else ALONE,
         save_adapters=bool(given.get("save_adapters")),
         verify=bool(given.get("verify")),
     )
+
+
+def _cluster(given: Mapping[str, Any]) -> Cluster:
+    for name in ("shard", "verify"):
+        if given.get(name):
+            raise BadPilotOption(option=name, value=given[name], problem="does not go with the engine ray")
+    for name in ("ray_gpus", "ray_cpus"):
+        if name in given:
+            _within(given[name], name, "0 or more", lambda value: value >= 0)
+    if given.get("ray_cpus") == 0 and not given.get("ray_gpus"):
+        raise BadPilotOption(option="ray_cpus", value=0, problem="must be greater than 0 without ray_gpus")
+    return Cluster(address=given.get("ray_address"), gpus=given.get("ray_gpus"), cpus=given.get("ray_cpus"))
+
+
+def _no_cluster(given: Mapping[str, Any]) -> None:
+    for name in ("ray_address", "ray_gpus", "ray_cpus"):
+        if name in given:
+            raise BadPilotOption(option=name, value=given[name], problem="goes with the engine ray only")
 
 
 def _training(given: Mapping[str, Any]) -> Training:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_probe.piloting.analysis import analyse
+from lora_probe.piloting.cluster.connection import require_cluster
 from lora_probe.piloting.errors import ChangedUnderneath, PlanDiffers
 from lora_probe.piloting.folder import (
     agree_on_plan,
@@ -27,17 +29,15 @@ from lora_probe.piloting.verification import verify
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
     from typing_extensions import Unpack
 
-    from lora_probe.piloting.engine.protocols import Engine
-    from lora_probe.piloting.log import History
     from lora_probe.piloting.options import PilotOptions, Settings
     from lora_probe.piloting.outcome import Analysis
-    from lora_probe.piloting.records import Plan, Result
     from lora_probe.piloting.preparation import Prepared
+    from lora_probe.piloting.records import Plan, Result
     from lora_probe.piloting.verification import Verification
 
 __all__ = ["PilotReport", "compare", "pilot"]
@@ -108,6 +108,8 @@ def pilot(
     """
     settings, folder = read_options(options), Path(out)
     watching = observer or Observer()
+    if settings.cluster is not None:
+        require_cluster(settings.cluster)
     prepare_folder(folder)
     with discarded_unless_begun(folder), claimed(folder, settings.shard):
         prepared = prepare(model, data, candidates, settings, command=command, tell=watching.said)
@@ -117,19 +119,19 @@ def pilot(
         try:
             for note in prepared.notes:
                 watching.said(note)
-            engine = _engine(prepared, plan, read_history(folder), settings)
-            watching.said(engine.reason)
-            verification = None
-            if settings.verify:
-                verification = verify(plan, engine, prepared.base.model, prepared.data)
-                watching.said(str(verification))
-            runner = Runner(
-                desk=_desk(plan, folder, log, watching, settings),
-                engine=engine,
-                ask=next_units,
-                shard=settings.shard,
-            )
-            waiting_for = runner.run()
+            with _engine(prepared, plan, folder, settings, tell=watching.said) as engine:
+                watching.said(engine.reason)
+                verification = None
+                if settings.verify:
+                    verification = verify(plan, engine, prepared.base.model, prepared.data)
+                    watching.said(str(verification))
+                runner = _runner(settings)(
+                    desk=_desk(plan, folder, log, watching, settings),
+                    engine=engine,
+                    ask=next_units,
+                    shard=settings.shard,
+                )
+                waiting_for = runner.run()
         finally:
             watching.finished()
     return PilotReport(
@@ -165,16 +167,36 @@ def compare(folder: str | os.PathLike[str], *more: str | os.PathLike[str]) -> Pi
     return PilotReport(folder=folders[0], analysis=analyse(plans[0], results))
 
 
-def _engine(prepared: Prepared, plan: Plan, history: History, settings: Settings) -> Engine:
-    """Return the engine; of a pilot that goes on, the one that it began with, without measuring again."""
+@contextmanager
+def _engine(
+    prepared: Prepared, plan: Plan, folder: Path, settings: Settings, *, tell: Callable[[str], None]
+) -> Iterator[Any]:
+    """Yield the engine, or the workers of a cluster in its place.
+
+    Of a pilot that goes on, it is the one that it began with, without measuring again.
+    """
     from lora_probe.piloting.engine.choosing import make_engine
 
     wave = settings.wave
-    began = next(iter(history.waves), None)
+    began = next(iter(read_history(folder).waves), None)
     if began is not None and wave is None:
         wave = began.size
     layout = began.engine if began is not None else None
-    return make_engine(replace(plan, wave=wave), prepared.base.model, prepared.data, layout=layout)
+    if settings.cluster is None:
+        yield make_engine(replace(plan, wave=wave), prepared.base.model, prepared.data, layout=layout)
+        return
+    from lora_probe.piloting.cluster.pilot import open_crew
+
+    with open_crew(prepared, settings, wave=wave, layout=layout, folder=folder, tell=tell) as crew:
+        yield crew
+
+
+def _runner(settings: Settings) -> type[Runner]:
+    if settings.cluster is None:
+        return Runner
+    from lora_probe.piloting.cluster.runner import ClusterRunner
+
+    return ClusterRunner
 
 
 def _desk(plan: Plan, folder: Path, log: Log, observer: Observer, settings: Settings) -> Desk:

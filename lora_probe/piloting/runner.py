@@ -16,7 +16,7 @@ from lora_probe.piloting.shards import ALONE, Shard, live_siblings
 from lora_probe.piloting.waves import current_round, halves, open_waves, states, uncovered_units, undone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lora_probe.piloting.engine.protocols import Engine
     from lora_probe.piloting.log import History
@@ -60,7 +60,7 @@ class Runner:
                 remove_others(self.desk.checkpoints, prefix="", keep=())
                 return ()
             if waves := list(open_waves(current, self._reach(history))) or self._compose(current, history):
-                self._run(waves[0], current, history)
+                self._work(waves, current, history)
             elif absent := self._absent(current):
                 return absent
             else:
@@ -96,8 +96,12 @@ class Runner:
             number += 1
             yield f"{self.desk.prefix}{number:04d}"
 
-    def _run(self, wave: Wave, current: Round, history: History) -> None:
-        trouble = self._trouble(wave, current, history)
+    def _work(self, waves: Sequence[Wave], current: Round, history: History) -> None:
+        """Do the first of the open waves: the others are there in the next turn, too."""
+        self._settle(waves[0], self._trouble(waves[0], current, history))
+
+    def _settle(self, wave: Wave, trouble: tuple[Failure, str] | None) -> None:
+        """Say that a wave is over, or what becomes of its trials."""
         if trouble is not None:
             gc.collect()  # what the broken pass held, its traceback is gone by now
             self._give_up(wave, *trouble)
