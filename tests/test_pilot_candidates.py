@@ -106,6 +106,22 @@ def test_of_several_towers_the_language_model_is_meant() -> None:
     assert any("vision" in path for path in arms["all-linear"].paths)
 
 
+def test_experts_are_compared_only_by_name() -> None:
+    """Where all-linear reaches into experts it is left out with a note, as their number drowns other sets."""
+    graph = lora_probe.scan("Qwen/Qwen3-30B-A3B", source="catalogue")
+    proposal = propose_candidates(graph)
+    assert list(_lora(proposal.candidates)) == ["qv", "attention"]
+    assert [note.code for note in proposal.notes] == ["experts-left-out"]
+    assert list(_lora(propose_candidates(graph, ["qv", "all-linear"]).candidates)) == ["qv", "all-linear"]
+
+
+def test_sets_that_peft_refuses_are_noted() -> None:
+    """A set that PEFT would not take is left out of the defaults, and a note says why."""
+    proposal = propose_candidates(lora_probe.scan("tiiuae/Falcon-H1-0.5B-Base", source="catalogue"))
+    assert "all-linear" not in _lora(proposal.candidates)
+    assert "set-refused" in {note.code for note in proposal.notes}
+
+
 def test_full_fine_tuning_is_a_reference(llama: ModuleGraph) -> None:
     """Where asked for, every weight of the model is an arm of its own."""
     last = propose_candidates(llama, ["qv"], full=True).candidates[-1]

@@ -11,7 +11,7 @@ from lora_probe.budgeting.limits import read_count
 from lora_probe.budgeting.ranks import read_ranks, read_set_at_rank
 from lora_probe.errors import ConflictingOptions, NotExpressible, PeftRefusal, UnknownChoice, UnmatchedTarget
 from lora_probe.graph import Adaptable, Note
-from lora_probe.peft_rules import Inventory
+from lora_probe.peft_rules import ALL_LINEAR, Inventory
 from lora_probe.piloting.errors import BadPilotOption
 from lora_probe.piloting.records import Arm, Candidate
 
@@ -95,7 +95,9 @@ def propose_candidates(
         )
     (rank,) = read_ranks(rank, where="rank")
     inventory = Inventory(graph)
-    asked = list(_asked(inventory, targets, options))
+    asked, notes = (
+        _common(inventory, options) if targets is None else (_named(inventory, targets, options), [])
+    )
     limit = _limit(asked, rank, max_parameters) if equal == "parameters" else None
     made = [
         _candidate(each, rank=rank, limit=limit, alpha_over_rank=alpha_over_rank, dropout=dropout)
@@ -105,7 +107,7 @@ def propose_candidates(
     return Proposal(
         candidates=(Candidate(name=str(Arm.BASE), arm=Arm.BASE), *made, *(references if full else ())),
         limit=limit,
-        notes=tuple(_notes(made, limit)),
+        notes=(*notes, *_notes(made, limit)),
     )
 
 
@@ -120,29 +122,25 @@ class _Asked:
     cost: SetCost
 
 
-def _asked(
-    inventory: Inventory, targets: Sequence[str] | None, options: Mapping[str, Any]
-) -> Iterator[_Asked]:
-    """Yield the sets, by their names, with what PEFT would do for them."""
-    if targets is None:
-        yield from _common(inventory, options)
-        return
-    seen = {str(Arm.BASE), str(Arm.FULL)}
+def _named(inventory: Inventory, targets: Sequence[str], options: Mapping[str, Any]) -> list[_Asked]:
+    """Return the sets that were asked for, with what PEFT would do for them."""
+    found: dict[str, _Asked] = {}
     for name in targets:
-        if name in seen:
-            problem = "is the name of another arm" if name in (Arm.BASE, Arm.FULL) else "is given twice"
+        if name in (*found, Arm.BASE, Arm.FULL):
+            problem = "is given twice" if name in found else "is the name of another arm"
             raise BadPilotOption(option="a candidate", value=name, problem=problem)
-        seen.add(name)
         text, rank = read_set_at_rank(name) if ":r=" in name else (name, None)
-        yield _Asked(name=name, targets=text, rank=rank, cost=_cost(inventory, text, options))
-    if not targets:
+        found[name] = _Asked(name=name, targets=text, rank=rank, cost=_cost(inventory, text, options))
+    if not found:
         raise BadPilotOption(option="candidates", value="none", problem="must be at least one")
+    return list(found.values())
 
 
-def _common(inventory: Inventory, options: Mapping[str, Any]) -> Iterator[_Asked]:
-    """Yield the sets that nobody needs to name, no two of equal weights.
+def _common(inventory: Inventory, options: Mapping[str, Any]) -> tuple[list[_Asked], list[Note]]:
+    """Return the sets that nobody needs to name, no two of equal weights, and which are left out.
 
     Of a model with several towers the language model's are meant, except by all-linear, which is PEFT's.
+    That is left out where it reaches into experts: at equal parameters their number would blow up every other rank.
 
     Raises:
         PeftRefusal: PEFT would refuse all-linear and every other set.
@@ -152,18 +150,32 @@ def _common(inventory: Inventory, options: Mapping[str, Any]) -> Iterator[_Asked
     towers = {site.tower for site in inventory.graph.sites}
     tower = "text:" if "text" in towers and len(towers) > 1 else ""
     texts = {name: "+".join(f"{tower}{role}" for role in roles) for name, roles in _SETS.items()}
-    seen: set[frozenset[str]] = set()
-    for name, text in {**texts, "all-linear": "all-linear"}.items():
-        try:
-            cost = _cost(inventory, text, options)
-        except (UnmatchedTarget, NotExpressible, PeftRefusal):
-            if name == "all-linear" and not seen:
-                raise
-            continue
-        weights = frozenset(site.parameter for site in cost.sites)
-        if weights not in seen:
-            seen.add(weights)
-            yield _Asked(name=name, targets=text, rank=None, cost=cost)
+    found: dict[frozenset[str], _Asked] = {}
+    notes = []
+    for name, text in {**texts, ALL_LINEAR: ALL_LINEAR}.items():
+        cost = _cost_or_refusal(inventory, text, options)
+        if isinstance(cost, SetCost):
+            if name == ALL_LINEAR and found and any(site.block == "experts" for site in cost.sites):
+                message = f"{name} is left out: it reaches into experts; name it to have it compared"
+                notes.append(Note(code="experts-left-out", message=message))
+                continue
+            weights = frozenset(site.parameter for site in cost.sites)
+            found.setdefault(weights, _Asked(name=name, targets=text, rank=None, cost=cost))
+        elif name == ALL_LINEAR and not found:
+            raise cost
+        elif not isinstance(cost, UnmatchedTarget):
+            notes.append(Note(code="set-refused", message=f"{name} is left out: {cost}"))
+    return list(found.values()), notes
+
+
+def _cost_or_refusal(
+    inventory: Inventory, text: str, options: Mapping[str, Any]
+) -> SetCost | UnmatchedTarget | NotExpressible | PeftRefusal:
+    """Return the cost of one set, or why there is no such set on this model."""
+    try:
+        return _cost(inventory, text, options)
+    except (UnmatchedTarget, NotExpressible, PeftRefusal) as refusal:
+        return refusal
 
 
 def _cost(inventory: Inventory, text: str, options: Mapping[str, Any]) -> SetCost:
