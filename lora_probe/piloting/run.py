@@ -26,6 +26,7 @@ from lora_probe.piloting.protocol import next_units
 from lora_probe.piloting.runner import Runner
 from lora_probe.piloting.shards import claimed
 from lora_probe.piloting.verification import verify
+from lora_probe.text import printable
 
 if TYPE_CHECKING:
     import os
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["PilotReport", "compare", "pilot"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class PilotReport:
     """What a pilot has found so far."""
 
@@ -71,6 +72,10 @@ class PilotReport:
     def to_json(self, *, indent: int | None = None) -> str:
         """Return everything as one JSON document: the fields of `Analysis`."""
         return self.analysis.to_json(indent=indent)
+
+    def __repr__(self) -> str:
+        """Name folder and answer in one line; the losses would drown whatever else a prompt shows."""
+        return f"<PilotReport {printable(str(self.folder))}: {self.analysis.verdict.answer}>"
 
     def _repr_html_(self) -> str:
         """Show verdict and table where a notebook displays the report."""
