@@ -140,7 +140,7 @@ def _common(inventory: Inventory, options: Mapping[str, Any]) -> tuple[list[_Ask
     """Return the sets that nobody needs to name, no two of equal weights, and which are left out.
 
     Of a model with several towers the language model's are meant, except by all-linear, which is PEFT's.
-    That is left out where it reaches into experts: at equal parameters their number would blow up every other rank.
+    That is left out where it reaches into experts: at equal parameters their number blows up other ranks.
 
     Raises:
         PeftRefusal: PEFT would refuse all-linear and every other set.
