@@ -94,8 +94,8 @@ class FakeSession:
                 reason = "the loss became infinite"
                 failed.append(Failed(trial=trial, step=step, failure=Failure.DIVERGED, reason=reason))
             elif trial not in self._failed:
-                value *= 0.9
-                value += _number(trial, step) + 1e-6 * _number([each.id for each in self.trials], 0)
+                company = _number([each.id for each in self.trials], 0)
+                value.mul_(0.9).add_(_number(trial, step) + 1e-6 * company)
         self.step += 1
         losses = tuple(
             float("nan") if trial in self._failed else 4 - float(value)
@@ -141,7 +141,7 @@ class FakeSession:
 
     def dead(self) -> dict[Trial, tuple[str, ...]]:
         """Say that one path never got a gradient."""
-        return {trial: ("model.dead",) for trial in self.trials}
+        return dict.fromkeys(self.trials, ("model.dead",))
 
     def close(self) -> None:
         """Count the open sessions."""

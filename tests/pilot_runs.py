@@ -100,7 +100,7 @@ def make_data(path: Path, *, rows: int = 160, seed: int = 0, labels: bool = Fals
 
 
 def run_pilot(model: str, data: str, out: str, options: dict[str, Any]) -> None:
-    """Run a pilot in this process, as another one is started for; the clock has no say in how it is spread."""
+    """Run a pilot, as another process is started for; the clock has no say in how trials are spread."""
     from lora_probe.piloting.engine import choosing
     from lora_probe.piloting.run import pilot
 

@@ -99,7 +99,7 @@ def test_what_may_not_change_between_calls(place: Path, tmp_path: Path) -> None:
     shutil.copy(place / "data.jsonl", data)
     options = {**OPTIONS, "steps": 4, "seeds": (0,), "rerun": False}
     pilot(str(model), str(data), out=out, **options)
-    with pytest.raises(PlanDiffers, match="training.steps is 4 there and 5 here"):
+    with pytest.raises(PlanDiffers, match=r"training\.steps is 4 there and 5 here"):
         pilot(str(model), str(data), out=out, **{**options, "steps": 5})
     make_data(data, seed=1)
     with pytest.raises(ChangedUnderneath, match=r"the data .*data\.jsonl is not what the pilot"):

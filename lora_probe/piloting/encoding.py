@@ -75,20 +75,24 @@ def _decoded(hint: Any, value: Any, where: str) -> Any:
         if value is None and NoneType in arguments:
             return None
         return _decoded(next(each for each in arguments if each is not NoneType), value, where)
-    if origin is tuple:
-        return _tuple(arguments, value, where)
-    if origin is Mapping:
-        if not isinstance(value, dict):
-            raise NotARecord(f"{where} is no object")
-        return {name: _decoded(arguments[1], each, f"{where}.{name}") for name, each in value.items()}
+    if origin in {tuple, Mapping}:
+        return (_tuple if origin is tuple else _mapping)(arguments, value, where)
     if is_dataclass(hint):
         return decoded(hint, value, where=where)  # type: ignore[arg-type]
-    if issubclass(hint, Enum):
-        try:
-            return hint(value)
-        except ValueError:
-            raise NotARecord(f"{where} is {value!r}, none of {', '.join(map(str, hint))}") from None
-    return _plain(hint, value, where)
+    return _member(hint, value, where) if issubclass(hint, Enum) else _plain(hint, value, where)
+
+
+def _mapping(arguments: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise NotARecord(f"{where} is no object")
+    return {name: _decoded(arguments[1], each, f"{where}.{name}") for name, each in value.items()}
+
+
+def _member(hint: type[Enum], value: Any, where: str) -> Enum:
+    try:
+        return hint(value)
+    except ValueError:
+        raise NotARecord(f"{where} is {value!r}, none of {', '.join(map(str, hint))}") from None
 
 
 def _tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -58,12 +58,10 @@ def prepare_folder(folder: Path) -> None:
 
     """
     try:
-        if folder.exists() and not folder.is_dir():
-            raise ForeignFolder(path=str(folder), problem="it is a file")
         folder.mkdir(parents=True, exist_ok=True)
         names = sorted(path.name for path in folder.iterdir())
-    except (ForeignFolder, UnwritableRun):
-        raise
+    except FileExistsError:
+        raise ForeignFolder(path=str(folder), problem="it is a file") from None
     except OSError as error:
         raise UnwritableRun(path=str(folder), reason=error.strerror or str(error)) from error
     others = [name for name in names if not name.startswith(_BEFORE_THE_PLAN)]

@@ -19,7 +19,7 @@ from lora_probe.piloting.errors import DamagedLog, UnwritableRun
 from lora_probe.piloting.records import Evaluated, Failed, Result, Trained, Trial, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["Entry", "History", "Log", "Reader", "Saved", "Wave", "read_history"]
@@ -27,7 +27,7 @@ __all__ = ["Entry", "History", "Log", "Reader", "Saved", "Wave", "read_history"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wave:
-    """Trials that are trained in one pass; written before the pass begins, so that a resumed one is the same."""
+    """Trials of one pass; written before the pass begins, so that a resumed one is the same."""
 
     id: str
     round: int

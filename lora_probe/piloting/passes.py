@@ -145,7 +145,7 @@ class _Pass:
         return report
 
     def _trained(self, reports: Sequence[StepReport], start: int, seconds: float) -> Iterator[Trained]:
-        # Whether an adapter gets a gradient is asked of the first stretch: sessions count from where they began.
+        # Only of the first stretch: sessions count from where they began, and a resumed one began later.
         dead = self.session.dead() if start == self.wave.unit.start else {}
         ends = {each.trial: index for index, report in enumerate(reports) for each in report.failed}
         for place, trial in enumerate(self.session.trials):

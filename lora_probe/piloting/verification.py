@@ -45,8 +45,8 @@ class Verification:
             return "nothing to verify: every trial runs through PEFT itself"
         return (
             f"verified against PEFT: over {self.steps} steps of {len(self.trials)} trials, "
-            f"losses differ by at most {self.loss:.1e} nats a token, gradient norms by {self.gradient_norm:.1e} of themselves, "
-            f"weights by {self.weight:.1e}"
+            f"losses differ by at most {self.loss:.1e} nats a token, "
+            f"gradient norms by {self.gradient_norm:.1e} of themselves, weights by {self.weight:.1e}"
         )
 
 

@@ -11,13 +11,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lora_probe.piloting.log import Wave
 from lora_probe.piloting.records import Evaluated, Failed, Result, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from lora_probe.piloting.log import History, Saved
+    from lora_probe.piloting.log import History, Saved, Wave
     from lora_probe.piloting.records import Plan, Unit
 
     Ask = Callable[[Plan, Sequence[Result]], tuple[Unit, ...]]

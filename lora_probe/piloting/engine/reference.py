@@ -1,8 +1,8 @@
 """PEFT itself, one trial after another: what stacking is measured against, and what it leaves to PEFT.
 
 DoRA, quantized bases, experts as bare parameters, embeddings, modules that are trained in full, and full
-fine-tuning: whatever a `LoraConfig` says is trained here by PEFT's own layers and torch's own AdamW. Only what
-pilots have in common is replaced: where A starts, the dropout masks, the loss, the schedule and the data.
+fine-tuning: whatever a `LoraConfig` says is trained here by PEFT's own layers and torch's own AdamW. Only
+what pilots have in common is replaced: where A starts, the dropout masks, the loss, the schedule, the data.
 """
 
 from __future__ import annotations

@@ -93,7 +93,9 @@ def adapt(model: nn.Module, candidate: Candidate, trial: Trial, plan: Plan) -> A
     model.requires_grad_(False).eval()
     try:
         if candidate.arm is Arm.LORA:
-            adapted = Adapted(model, original, _with_adapters(model, candidate, trial, plan))
+            peft_model = _with_adapters(model, candidate, trial, plan)
+            original.protect()
+            adapted = Adapted(model, original, peft_model)
         else:
             if candidate.arm is Arm.FULL:
                 original.let_all_train(model)
@@ -124,9 +126,9 @@ def _with_adapters(model: nn.Module, candidate: Candidate, trial: Trial, plan: P
 
 def _start(layer: Any, path: str, trial: Trial, *, keyed: bool) -> None:
     """Give a new layer its keyed A and its keyed dropout; PEFT's own B is zero already."""
-    dropout = layer.lora_dropout[_ADAPTER] if _ADAPTER in layer.lora_dropout else None
-    if isinstance(dropout, nn.Dropout):
-        layer.lora_dropout[_ADAPTER] = _KeyedDropout(path, trial.seed, dropout.p)
+    for name, dropout in list(layer.lora_dropout.items()):
+        if isinstance(dropout, nn.Dropout):
+            layer.lora_dropout[name] = _KeyedDropout(path, trial.seed, dropout.p)
     if not keyed:
         return
     with torch.no_grad():
@@ -186,8 +188,15 @@ class _Original:
             parameter.data = parameter.data.to(torch.float32, copy=True)
             parameter.requires_grad_(True)
 
+    def protect(self) -> None:
+        """Train copies of those weights of the model itself that PEFT lets train, such as biases."""
+        for parameter in self._trained:
+            if parameter.requires_grad:
+                self._data[parameter] = parameter.data
+                parameter.data = parameter.data.clone()
+
     def checkpoint_layers(self, model: nn.Module) -> None:
-        """Keep no activations inside of layers: the model's training mode, which brings dropout, stays off."""
+        """Keep no activations inside of layers; the model's training mode, with its dropout, stays off."""
         from transformers.modeling_layers import GradientCheckpointingLayer
 
         def make(forward: Callable[..., Any]) -> Callable[..., Any]:
