@@ -198,7 +198,7 @@ def state_texts(now: Snapshot) -> list[str]:
         f"{_trials(now.trials)}, step {exact(now.step)} of {exact(now.stop)}" if now.stop else "",
         f"{exact(now.done)} of about {exact(now.expected)} trial steps",
         f"{exact(round(now.tokens_per_second))} tokens/s" if now.tokens_per_second else "",
-        f"about {duration(now.seconds_left)} left" if now.seconds_left is not None else "",
+        f"{duration(now.seconds_left)} left" if now.seconds_left is not None else "",
     ]
     return [text for text in known if text]
 
