@@ -64,7 +64,8 @@ def test_long_training_curves_are_thinned() -> None:
         replace(curve, train_steps=steps, train_losses=tuple(1000.0 - step for step in steps))
         for curve in found.loss_curves
     )
-    for curve in loss_curves(replace(found, loss_curves=curves)).training:
+    plan = replace(found.plan, training=replace(found.plan.training, steps=1000))
+    for curve in loss_curves(replace(found, plan=plan, loss_curves=curves)).training:
         assert len(curve.steps) == len(curve.losses) <= 60
         assert curve.steps[-1] == 1000
         assert list(curve.losses) == sorted(curve.losses, reverse=True)

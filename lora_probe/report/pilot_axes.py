@@ -41,11 +41,14 @@ class Axis:
         return round(100 * min(1.0, max(0.0, (scaled - self.low) / (self.high - self.low))), 2)
 
 
-def linear_axis(values: Iterable[float], *, label: Callable[[float, int], str]) -> Axis:
-    """Return an axis that holds all `values`; `label` writes a value with so many decimals."""
+def linear_axis(values: Iterable[float], *, label: Callable[[float, int], str], ticks: int = _TICKS) -> Axis:
+    """Return an axis that holds all `values`, with up to about so many ticks.
+
+    `label` writes a value with so many decimals.
+    """
     found = list(values)
     low, high = _spread(min(found), max(found))
-    step = _round_step((high - low) / _TICKS)
+    step = _round_step((high - low) / ticks)
     decimals = max(0, -floor(log10(step)))
     places = range(ceil(low / step), floor(high / step) + 1)
     axis = Axis(low=low, high=high, log=False, ticks=())

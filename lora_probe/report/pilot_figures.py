@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _MOST_POINTS = 25
-"""Of a curve of training losses; longer ones are averaged over stretches of equal length."""
+"""Of a curve of training losses; a whole run is averaged over stretches of steps, the same for every arm."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +162,7 @@ def loss_curves(analysis: Analysis) -> LossCurves:
     """Return the curves of the chosen learning rates, of first runs only."""
     base = next((row.tuning_loss for row in analysis.leaderboard if row.arm is Arm.BASE), None)
     chosen = [curve for curve in analysis.loss_curves if curve.chosen and not curve.trial.repeat]
+    steps = analysis.plan.training.steps
     start = ((0,), (base,)) if base is not None else ((), ())
     return LossCurves(
         base=base,
@@ -176,7 +177,7 @@ def loss_curves(analysis: Analysis) -> LossCurves:
             if curve.tuning_steps and curve.tuning_steps[-1] > 0
         ),
         training=tuple(
-            _averaged(name, [curve for curve in chosen if curve.trial.candidate == name])
+            _averaged(name, [curve for curve in chosen if curve.trial.candidate == name], steps=steps)
             for name in dict.fromkeys(curve.trial.candidate for curve in chosen if curve.train_steps)
         ),
         dropped={each.candidate: each.step for each in analysis.dropped},
@@ -225,14 +226,14 @@ def learning_rate_curves(analysis: Analysis) -> RateCurves:
     return RateCurves(curves=tuple(curve for curve in curves if curve.rates or curve.failed))
 
 
-def _averaged(name: str, curves: list[LossCurve]) -> Curve:
+def _averaged(name: str, curves: list[LossCurve], *, steps: int) -> Curve:
     """Return the mean over seeds, step by step, then over stretches of steps."""
     by_step: dict[int, list[float]] = {}
     for curve in curves:
         for step, loss in zip(curve.train_steps, curve.train_losses, strict=True):
             by_step.setdefault(step, []).append(loss)
     means = [(step, sum(losses) / len(losses)) for step, losses in sorted(by_step.items())]
-    length = -(-len(means) // _MOST_POINTS)
+    length = -(-steps // _MOST_POINTS)
     stretches = [means[place : place + length] for place in range(0, len(means), length)]
     return Curve(
         candidate=name,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ForestChart", "ForestLine", "forest_chart"]
 
+_TICKS = 6
+"""Signed numbers are wide, and a phone is narrow."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForestLine:
@@ -47,7 +50,7 @@ class ForestChart:
 def forest_chart(info: Forest, colors: Mapping[str, str]) -> ForestChart:
     """Return the differences with their intervals, for the place right of the arms' names."""
     ends = [value for row in info.rows for value in (row.family_low, row.family_high, row.low, row.high)]
-    axis = linear_axis([0.0, -info.margin, info.margin, *ends], label=_signed)
+    axis = linear_axis([0.0, -info.margin, info.margin, *ends], label=_signed, ticks=_TICKS)
     return ForestChart(
         best=info.best,
         lines=tuple(
