@@ -105,5 +105,5 @@ def run_pilot(model: str, data: str, out: str, options: dict[str, Any]) -> None:
     from lora_probe.piloting.run import pilot
 
     torch.set_num_threads(2)
-    choosing.measured_layouts = lambda _engine, _trials, layouts: {layouts[0]: 1.0}
+    vars(choosing)["measured_layouts"] = lambda _engine, _trials, layouts: {layouts[0]: 1.0}
     pilot(model, data, out=out, **options)

@@ -67,7 +67,7 @@ def _trained(engine: ReferenceEngine, steps: int, trial: Trial = TRIAL) -> tuple
 def test_it_is_a_plain_peft_loop(options: dict[str, Any]) -> None:
     """Losses, norms before clipping, and A and B after some steps are those of a loop written by hand."""
     model, data = _model(), made_data()
-    dora = {"use_dora": True} if options.get("use_dora") else {}
+    dora: dict[str, Any] = {"use_dora": True} if options.get("use_dora") else {}
     plan = plan_of([candidate(model, "set", "q_proj", "down_proj", **dora)], **options)
     trial = replace(TRIAL, learning_rate=2e-3)
     expected = peft_run(model, data, plan, trial, steps=4)
@@ -83,7 +83,7 @@ def test_it_is_a_plain_peft_loop(options: dict[str, Any]) -> None:
     session.close()
 
 
-EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 1}
+EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 1}
 
 
 def _arms() -> dict[str, tuple[Any, Task, dict[str, Any]]]:
@@ -122,7 +122,7 @@ def _arm(name: str) -> tuple[nn.Module, Plan, Any]:
     if task is Task.SEQUENCE_CLASSIFICATION:
         import array
 
-        parts = {
+        parts: dict[str, Any] = {
             part: tuple(
                 replace(each, labels=array.array("q", [int(each.key) % 3])) for each in getattr(data, part)
             )

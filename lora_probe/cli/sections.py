@@ -51,4 +51,5 @@ class SectionedCommand(click.Command):
 
 def words() -> tuple[str, ...]:
     """Return the words after the name of the running command."""
-    return click.get_current_context().meta.get(_WORDS, ())
+    found: tuple[str, ...] = click.get_current_context().meta.get(_WORDS, ())
+    return found

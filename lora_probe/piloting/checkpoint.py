@@ -37,9 +37,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor] | None:
     from safetensors.torch import load
 
     try:
-        return load(path.read_bytes())
+        tensors: dict[str, Tensor] = load(path.read_bytes())
     except (OSError, SafetensorError):
         return None
+    return tensors
 
 
 def remove_others(folder: Path, *, prefix: str, keep: Iterable[str]) -> None:

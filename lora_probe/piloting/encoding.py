@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 __all__ = ["NotARecord", "decoded", "encoded"]
 
@@ -46,7 +46,7 @@ def decoded(kind: type[_Record], value: Any, *, where: str = "") -> _Record:
     """
     if not isinstance(value, dict):
         raise NotARecord(f"{where or kind.__name__} is no object")
-    hints = _hints(kind)
+    hints = _hints(cast("Any", kind))
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise NotARecord(f"{where or kind.__name__} has an unknown field {unknown[0]!r}")
@@ -61,7 +61,7 @@ def decoded(kind: type[_Record], value: Any, *, where: str = "") -> _Record:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     # Records name Mapping for type checkers only.
     return get_type_hints(kind, localns={"Mapping": Mapping})
 

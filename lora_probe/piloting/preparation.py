@@ -59,11 +59,13 @@ def prepare(
         LoraProbeError: something of it is missing, broken, or does not fit together.
 
     """
-    from lora_probe.piloting.base import load_base, open_model
+    from lora_probe.piloting.base import load_base, model_class_for, open_model
     from lora_probe.piloting.data import DataOptions, TrainOn, load_data
 
     opened = open_model(model, **settings.model)
     task = settings.task or opened.likely_task()
+    if not opened.trust_remote_code:
+        model_class_for(opened, task)  # before minutes go into the data
     tokenizer = opened.tokenizer()
     positions = _positions(opened, tokenizer)
     length = settings.max_length or min(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_probe.piloting.base.loading import Base, load_base
+from lora_probe.piloting.base.loading import Base, load_base, model_class_for
 from lora_probe.piloting.base.opening import Opened, open_model
 
-__all__ = ["Base", "Opened", "load_base", "open_model"]
+__all__ = ["Base", "Opened", "load_base", "model_class_for", "open_model"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lora_probe.errors import UnknownChoice
@@ -90,12 +91,16 @@ def require_quantization(quantization: str, device: torch.device) -> None:
         raise UnknownChoice(option="--quantization", value=quantization, known=QUANTIZATIONS)
     if device.type != "cuda":
         raise NoDevice(device=device.type, problem=f"a {quantization} base needs CUDA; leave it unquantized")
+    if not _is_installed("bitsandbytes"):
+        raise MissingLibrary(what=f"a {quantization} base", library="bitsandbytes", install="bitsandbytes")
+
+
+def _is_installed(library: str) -> bool:
     try:
-        import bitsandbytes  # noqa: F401
+        import_module(library)
     except ImportError:
-        raise MissingLibrary(
-            what=f"a {quantization} base", library="bitsandbytes", install="bitsandbytes"
-        ) from None
+        return False
+    return True
 
 
 def _slowdown(dtype: torch.dtype) -> float:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lora_probe.piloting.base.opening import Opened
 
-__all__ = ["Base", "load_base"]
+__all__ = ["Base", "load_base", "model_class_for"]
 
 _MAPPINGS = {
     Task.CAUSAL_LM: ("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING"),
@@ -123,7 +123,7 @@ def _load(opened: Opened, task: Task, arguments: dict[str, Any]) -> tuple[Any, t
         import transformers
 
     own = opened.trust_remote_code and own_code(opened.config)
-    model_class = getattr(transformers, _AUTO_CLASSES[task]) if own else _class(opened, task)
+    model_class = getattr(transformers, _AUTO_CLASSES[task]) if own else model_class_for(opened, task)
     if own:
         arguments["trust_remote_code"] = True
     transformers.utils.logging.disable_progress_bar()
@@ -145,8 +145,14 @@ def _load(opened: Opened, task: Task, arguments: dict[str, Any]) -> tuple[Any, t
     return model, tuple(sorted(report["missing_keys"]))
 
 
-def _class(opened: Opened, task: Task) -> Any:
-    """Return transformers' class for the task: the one that the checkpoint names, where it is such a one."""
+def model_class_for(opened: Opened, task: Task) -> Any:
+    """Return transformers' class for the task: the one that the checkpoint names, where it is such a one.
+
+    Raises:
+        UnfitModel: there is none; names the task that the checkpoint was made for.
+        UnknownArchitecture: transformers does not know the model at all.
+
+    """
     from transformers.models.auto import modeling_auto
 
     with quiet():
@@ -158,7 +164,7 @@ def _class(opened: Opened, task: Task) -> Any:
             problem=f"{choice.model_class.__name__} reads in both directions and is no causal language model",
             advice=f"train it with --task {likely}, or classify with it",
         )
-    found = []
+    found: list[Any] = []
     for name in _MAPPINGS[task]:
         fitting = getattr(modeling_auto, name).get(choice.config_class, None)
         found += fitting if isinstance(fitting, (tuple, list)) else [fitting] if fitting else []

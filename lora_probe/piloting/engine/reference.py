@@ -187,7 +187,7 @@ class ReferenceSession:
             sums, _ = self._losses(batch)
             loss = sums.sum() / tokens
             if loss.requires_grad:
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
