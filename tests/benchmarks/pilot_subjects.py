@@ -6,7 +6,7 @@ import array
 import copy
 import multiprocessing
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from lora_probe.piloting.data import Example, PilotData, batches
+from lora_probe.piloting.engine.choosing import make_engine
 from lora_probe.piloting.engine.stacked import StackedEngine
 from lora_probe.piloting.records import Candidate, DataFacts, ModelFacts, Plan, Protocol, Training, Trial
 
@@ -41,6 +42,10 @@ class Load:
     tokens: int
     top: int = LAYERS
     """How many of the last layers are adapted."""
+
+    def __str__(self) -> str:
+        adapted = "" if self.top == LAYERS else f", top {self.top} of {LAYERS} layers"
+        return f"{self.trials} trials of {self.rows} x {self.tokens}{adapted}"
 
 
 def base_model() -> nn.Module:
@@ -108,6 +113,34 @@ class Stacked:
             self._step += 1
 
 
+class Chosen:
+    """All trials, spread as the engine itself finds fastest."""
+
+    def __init__(self, load: Load) -> None:
+        plan, data, trials = made_plan(load)
+        engine = make_engine(replace(plan, wave=load.trials), base_model(), data)
+        self.reason = engine.reason
+        self._session = engine.start(trials)
+        self._step = 0
+
+    def run(self, steps: int) -> None:
+        """Train some steps more."""
+        for _ in range(steps):
+            self._session.train(self._step)
+            self._step += 1
+
+
+class Bare:
+    """The forward and the backward of one trial's PEFT model, and nothing else."""
+
+    def __init__(self, load: Load) -> None:
+        self._loops = Loops(load)
+
+    def run(self, steps: int) -> None:
+        """Compute the gradients of some steps."""
+        self._loops.gradients(steps)
+
+
 class Loops:
     """One PEFT model and one fused AdamW for each trial, over one copy of the base's weights."""
 
@@ -126,6 +159,14 @@ class Loops:
             trained = [each for each in model.parameters() if each.requires_grad]
             self._runs.append((model, torch.optim.AdamW(trained, lr=trial.learning_rate, fused=True)))
         self._step = 0
+
+    def gradients(self, steps: int) -> None:
+        """Compute the gradients of the first trial, again and again on the same batch."""
+        ((model, optimizer),) = self._runs
+        (batch,) = batches(self._data, self._plan.training, step=0)
+        for _ in range(steps):
+            model(**batch.inputs, labels=batch.labels, use_cache=False).loss.backward()
+            optimizer.zero_grad()
 
     def run(self, steps: int) -> None:
         """Train every trial some steps more, one after another."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_probe.report.wording import TIMES
 from tests.benchmarks.bench_targets import WAYS
+from tests.benchmarks.pilot_subjects import LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +32,13 @@ AIMS: Mapping[str, str] = {
     "cold scan": f"≤ 1.15{TIMES} the bare script",
     "repeated scan": "≤ 0.5 s",
     LARGEST: f"≤ 1.3{TIMES} the cold scan, < 1.2 GiB",
+}
+PILOT_AIMS = {
+    (1, 16, LAYERS): f"≥ 2.7{TIMES}",
+    (1, 64, LAYERS): f"≥ 2.0{TIMES}",
+    (2, 128, LAYERS): f"≥ 1.3{TIMES}",
+    (4, 256, LAYERS): "within 3% of the faster rival",
+    (2, 128, LAYERS // 4): f"≥ 2.0{TIMES}",
 }
 
 
@@ -189,6 +197,44 @@ def _emissions(records: list[dict[str, Any]]) -> Iterator[str]:
 def _of(records: list[dict[str, Any]], key: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield the facts and the timings of each record that has the fact `key`."""
     return ((each["extra_info"], each["stats"]) for each in records if key in each["extra_info"])
+
+
+def _pilots(records: list[dict[str, Any]]) -> Iterator[str]:
+    yield "## Trials of a pilot at once"
+    yield ""
+    yield (
+        "One step of all trials of a Llama of 30 million parameters in float32, mixed target sets at rank "
+        "8. PEFT loops train one trial after another in one process, with a fused AdamW, over one copy of "
+        "the base; two PEFT processes of one thread each share the trials. Medians; ratios are to the PEFT "
+        "loops."
+    )
+    yield ""
+    yield "| trials, batch | engine | one stack | PEFT loops | two PEFT processes | aim for the engine |"
+    yield "|:--|--:|--:|--:|--:|:--|"
+    for record in records:
+        if "pilot" in (facts := record["extra_info"]):
+            load = facts["pilot"]
+            middle = {way: median(times) for way, times in facts["seconds"].items()}
+            shape = f"{load['trials']} trials, {load['rows']} {TIMES} {load['tokens']}"
+            top = "" if load["top"] == LAYERS else f", top {load['top']} of {LAYERS} layers"
+            loops = middle["PEFT loops"]
+            cells = " | ".join(
+                f"{1e3 * seconds:.0f} ms, {loops / seconds:.2f}{TIMES}" for seconds in middle.values()
+            )
+            yield f"| {shape}{top} | {cells} | {PILOT_AIMS[load['rows'], load['tokens'], load['top']]} |"
+    yield ""
+    for record in records:
+        if "pilot" in (facts := record["extra_info"]):
+            load = facts["pilot"]
+            yield f"- {load['trials']} trials, {load['rows']} {TIMES} {load['tokens']}: {facts['choice']}."
+    yield ""
+    for record in records:
+        if "alone" in (facts := record["extra_info"]):
+            ours, bare = median(facts["seconds"]["engine"]), median(facts["seconds"]["bare"])
+            yield (
+                f"- A whole step of one trial of {facts['alone']} takes {ours / bare:.2f}{TIMES} the bare "
+                f"forward and backward of PEFT's model (aim: under 1.05{TIMES})."
+            )
 
 
 def _text(path: str) -> str:

@@ -38,7 +38,7 @@ def arranged(targets: Sequence[frozenset[str]]) -> tuple[int, ...]:
     if len(groups) <= _EXHAUSTIVE:
         best: tuple[int, ...] = min(permutations(range(len(groups))), key=carried)
     else:
-        best = ()
+        best = tuple(range(len(groups)))
         for group in (*range(len(groups)), *range(len(groups))):  # the second time round, each may move
             rest = tuple(each for each in best if each != group)
             best = min(((*rest[:at], group, *rest[at:]) for at in range(len(rest) + 1)), key=carried)

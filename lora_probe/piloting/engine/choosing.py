@@ -118,11 +118,10 @@ def _fastest(engine: StackedEngine) -> tuple[Layout, str]:
     engine.wave = min(engine.plan.wave or _WAVE, trials_that_fit(engine, trials[0]))
     trials = trials[: engine.wave]
     cores = torch.get_num_threads() if engine.device.type == "cpu" else 1
-    layouts = [Layout(), Layout(stack=1)]
-    if cores > 1:
-        layouts = [Layout(lanes=cores), Layout(), Layout(lanes=cores, stack=1), Layout(stack=1)]
     if len(trials) == 1:
         return Layout(), "one trial at a time"
+    lanes = sorted({1, min(2, cores), min(cores, len(trials))})
+    layouts = [Layout(lanes=number, stack=stack) for stack in (None, 1) for number in lanes]
     seconds = measured_layouts(engine, trials, layouts)
     if not seconds:
         raise OutOfMemory(trials=len(trials), device=str(engine.device))

@@ -36,7 +36,7 @@ class Layout:
     def sentence(self) -> str:
         """What a person calls it."""
         together = {None: "stacked", 1: "one after another"}.get(self.stack, f"stacked by {self.stack}")
-        return together if self.lanes == 1 else f"{together} on each of {self.lanes} cores"
+        return together if self.lanes == 1 else f"{together} in {self.lanes} lanes"
 
     def divide(self, trials: Sequence[T]) -> tuple[tuple[tuple[T, ...], ...], ...]:
         """Return lanes of stacks of trials, in order, as even as can be."""
