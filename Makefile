@@ -25,7 +25,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-demo: $(VENV)/.installed ## scan, budget, check and export real models, no network needed
+demo: $(VENV)/.installed ## scan, budget, check and export real models, pilot a small one; no network needed
 	@BIN=$(BIN) sh tests/demo.sh
 
 test: lint types unit census oracle fuzz trainers planted ray ## everything that must hold

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The main job on real models, from the configurations inside the package: no network is used.
-# Scans five models, then goes the whole way with three of them: what targets cost, what PEFT does, what to hand over.
+# Scans five models, goes from budget to export with three of them, and ends with a pilot on a model of the package.
 set -eu
 PATH="$(cd "$BIN" && pwd):$PATH"
 OUT=build/demo
@@ -34,3 +34,6 @@ do
     lora-probe scan "$model" --source catalogue -r 16 --html "$OUT/$name-scan.html"
     printf '  %s\n  %s\n' "$OUT/$name-scan.html" "$OUT/$name-budget.html"
 done
+
+printf '\nAnd with training, on a small model that comes with the package:\n'
+show lora-probe demo --out "$OUT/pilot"

@@ -148,9 +148,8 @@ class _Pass:
         # Only of the first stretch: sessions count from where they began, and a resumed one began later.
         dead = self.session.dead() if start == self.wave.unit.start else {}
         ends = {each.trial: index for index, report in enumerate(reports) for each in report.failed}
-        for place, trial in enumerate(self.session.trials):
-            if trial in self.failed:
-                continue
+        working = [(place, trial) for place, trial in enumerate(self.session.trials) if trial not in self.failed]
+        for place, trial in working:
             own = reports[: ends.get(trial)]
             yield Trained(
                 trial=trial,
@@ -159,7 +158,7 @@ class _Pass:
                 gradient_norms=tuple(report.gradient_norms[place] for report in own),
                 dead=dead.get(trial, ()),
                 tokens=sum(report.tokens for report in own),
-                seconds=seconds,
+                seconds=seconds / len(working),
             )
 
     def _evaluated(self, splits: Iterable[Split]) -> Iterator[Evaluated]:

@@ -61,6 +61,8 @@ class Split(str, Enum):
     """Learning rates are chosen and arms are dropped on this part."""
     TEST = "test"
     """The verdict is spoken on this part, which nothing else has seen."""
+    RETENTION = "retention"
+    """Other text, given on request: what training made the model forget is measured on it. Decides nothing."""
 
     __str__ = str.__str__
 
@@ -179,6 +181,8 @@ class Protocol:
     test_items: int = 256
     evaluations: int = 4
     """How often within a whole run the tuning part is evaluated (and a checkpoint written)."""
+    accuracy: bool = False
+    """Whether right predictions are counted, too; the loss decides all the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,13 +208,16 @@ class DataFacts:
     """What was asked for: files, folder or dataset id."""
     task: Task = Task.CAUSAL_LM
     fingerprint: str = ""
-    """SHA-256 over the tokenized examples and their split; detects data changed underneath."""
+    """SHA-256 over the tokenized examples, their split and the retention text; detects changes underneath."""
     train_examples: int = 0
     tuning_examples: int = 0
     test_examples: int = 0
     train_tokens: int = 0
     truncated_examples: int = 0
     duplicates_removed: int = 0
+    retention: str = ""
+    """What was asked for as the text whose loss tells what is forgotten; empty where nothing was."""
+    retention_examples: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     """How the examples were read (columns, template, split), as JSON types."""
 
@@ -262,7 +269,7 @@ class Trained:
     tokens: int = 0
     """Tokens that were trained on."""
     seconds: float = 0.0
-    """Wall-clock time of the pass, shared by all trials of it."""
+    """Its equal share of the wall-clock time of the pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
