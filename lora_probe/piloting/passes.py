@@ -148,8 +148,8 @@ class _Pass:
         # Only of the first stretch: sessions count from where they began, and a resumed one began later.
         dead = self.session.dead() if start == self.wave.unit.start else {}
         ends = {each.trial: index for index, report in enumerate(reports) for each in report.failed}
-        working = [(place, trial) for place, trial in enumerate(self.session.trials) if trial not in self.failed]
-        for place, trial in working:
+        alive = [(place, each) for place, each in enumerate(self.session.trials) if each not in self.failed]
+        for place, trial in alive:
             own = reports[: ends.get(trial)]
             yield Trained(
                 trial=trial,
@@ -158,7 +158,7 @@ class _Pass:
                 gradient_norms=tuple(report.gradient_norms[place] for report in own),
                 dead=dead.get(trial, ()),
                 tokens=sum(report.tokens for report in own),
-                seconds=seconds / len(working),
+                seconds=seconds / len(alive),
             )
 
     def _evaluated(self, splits: Iterable[Split]) -> Iterator[Evaluated]:
