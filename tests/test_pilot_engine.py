@@ -23,7 +23,7 @@ from lora_probe.piloting.records import Arm, Candidate, Plan, Split, Task, Trial
 from tests.peft_loop import candidate, made_data, peft_run, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import nn
@@ -52,6 +52,15 @@ def _named(architecture: str, head: str = "ForCausalLM", **config: Any) -> nn.Mo
         if parameter.dim() > 1:  # far from the tiny start, so that every gradient says something
             torch.nn.init.normal_(parameter, std=0.2)
     return model.eval()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute on one core: models this small only wait for a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def llama() -> nn.Module:
@@ -499,6 +508,19 @@ def test_what_cannot_be_stacked_says_why(case: str) -> None:
     assert engine.waves(trials) == (tuple(trials[2:]), (trials[0],), (trials[1],))
     with pytest.raises(NotStackable, match=re.escape(sentence)):
         make_engine(replace(plan, engine="stacked"), base, made_data())
+
+
+def test_a_layer_called_by_name_is_adapted() -> None:
+    """A model that hands a layer its input by keyword trains as one that does not."""
+    base: Any = llama()
+    plan = plan_of([candidate(base, "up", "up_proj"), candidate(base, "q", "q_proj")])
+    trials = _trials(plan)
+    usual = StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials)
+    mlp = base.model.layers[1].mlp
+    mlp.forward = lambda x: mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(input=x))
+    named = StackedEngine(plan, base, made_data()).start(trials)
+    for step in range(2):
+        assert named.train(step).losses == pytest.approx(usual.train(step).losses, abs=1e-6)
 
 
 def test_rows_in_another_order_are_found_out() -> None:

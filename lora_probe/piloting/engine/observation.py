@@ -39,15 +39,15 @@ def observe(
     hooks = []
 
     def note(path: str) -> Any:
-        def enter(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        def enter(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
             called.append(path)
             if path in given:
-                given[path].append(arguments[0].detach())
+                given[path].append((*arguments, *named.values())[0].detach())
 
         return enter
 
     try:
-        hooks += [modules[path].register_forward_pre_hook(note(path)) for path in watched]
+        hooks += [modules[path].register_forward_pre_hook(note(path), with_kwargs=True) for path in watched]
         with torch.no_grad():
             output = model(**inputs)
     finally:

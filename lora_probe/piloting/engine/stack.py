@@ -54,7 +54,8 @@ class Stack:
         trigger = self._triggers.setdefault(device, torch.zeros((), device=device, requires_grad=True))
 
         def make(forward: Callable[..., Any]) -> Callable[..., Any]:
-            def stacked(x: Tensor) -> Any:
+            def stacked(*arguments: Tensor, **named: Tensor) -> Any:
+                (x,) = (*arguments, *named.values())  # some models call it by name
                 if not self.active:
                     return forward(x)
                 weight: Any = module.weight
