@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SECTIONS", "pilot_arguments"]
 
-_READ = frozenset({"modules_to_save", "column", "dora", "rslora", "no_rerun"})
+_READ = frozenset({"modules_to_save", "column", "dora", "rslora", "no_rerun", "accuracy"})
 _MOST_SEEDS, _LONGEST_SEED = 100, 9
 _TASKS = ("causal-lm", "seq2seq", "masked-lm", "sequence-classification", "token-classification")
 
@@ -70,6 +70,7 @@ _DATA = section(
         ["line", "paragraph", "document"],
         "What is one example of a plain text file.  [default: paragraph]",
     ),
+    _text("--retention", "PATH|ID", "Other text, to measure what is forgotten; it decides nothing."),
     _text("--data-name", "TEXT", "Configuration of a dataset id."),
     _text("--data-split", "TEXT", "Split of a dataset id.  [default: train]"),
     _text("--data-revision", "TEXT", "Branch, tag or commit of a dataset id."),
@@ -126,6 +127,11 @@ _PROTOCOL = section(
     _number("--confidence", "[default: 0.95]"),
     _count("--resamples", "Of the bootstrap.  [default: 10,000]"),
     _flag("--no-rerun", "Do not measure how far equal runs differ."),
+    click.option(
+        "--accuracy/--no-accuracy",
+        default=None,
+        help="Count right predictions, too; the loss decides.  [default: of classes only]",
+    ),
 )
 _MACHINE = section(
     "Machine",
@@ -185,6 +191,7 @@ def pilot_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         "use_dora": options["dora"] or None,
         "use_rslora": options["rslora"] or None,
         "rerun": False if options["no_rerun"] else None,
+        "accuracy": options["accuracy"],
     }
     other = {
         name: value

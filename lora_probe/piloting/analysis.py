@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lora_probe.piloting.cautions import cautions, dead_adapters
-from lora_probe.piloting.comparisons import compare, test_results
+from lora_probe.piloting.cautions import cautions, dead_adapters, forgets_more
+from lora_probe.piloting.comparisons import compare, results_by_seed
 from lora_probe.piloting.curves import learning_rate_curves, loss_curves
 from lora_probe.piloting.ledger import Ledger
 from lora_probe.piloting.outcome import Analysis, RerunNoise, Status, Work
@@ -36,7 +37,7 @@ def analyse(plan: Plan, results: Iterable[Result]) -> Analysis:
     so_far = progress(plan, ledger)
     complete = not so_far.units
     tested = {
-        each.name: test_results(plan, ledger, each, so_far.chosen.get(each.name)) for each in plan.candidates
+        each.name: results_by_seed(plan, ledger, each, so_far.chosen.get(each.name)) for each in plan.candidates
     }
     standings = compare(plan, so_far, tested)
     rows = leaderboard(plan, progress=so_far, ledger=ledger, tested=tested, standings=standings)
@@ -46,10 +47,16 @@ def analyse(plan: Plan, results: Iterable[Result]) -> Analysis:
         plan, progress=so_far, ledger=ledger, standings=standings, rows=rows, rates=rates, noise=noise
     )
     failed = [row.candidate for row in rows if row.status is Status.FAILED]
+    verdict = decide(plan, standings, warned, complete=complete, failed=failed)
+    notes = [each.note for each in warned]
+    if (forgetting := forgets_more(plan, rows, verdict.recommended)) is not None:
+        # To be weighed by whoever follows the verdict; it does not make the verdict less certain.
+        verdict = replace(verdict, caveats=(*verdict.caveats, forgetting.message))
+        notes.append(forgetting)
     return Analysis(
         plan=plan,
         complete=complete,
-        verdict=decide(plan, standings, warned, complete=complete, failed=failed),
+        verdict=verdict,
         leaderboard=rows,
         comparisons=standings.against_best,
         pairs=standings.pairs,
@@ -60,7 +67,7 @@ def analyse(plan: Plan, results: Iterable[Result]) -> Analysis:
         dead_adapters=dead_adapters(ledger),
         rerun_noise=noise,
         work=_work(plan, ledger),
-        warnings=tuple(each.note for each in warned),
+        warnings=tuple(notes),
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lora_probe.piloting.protocol import Progress
     from lora_probe.piloting.records import Plan
 
-__all__ = ["Caution", "cautions", "dead_adapters"]
+__all__ = ["Caution", "cautions", "dead_adapters", "forgets_more"]
 
 FEWEST_ITEMS = 256
 """Test examples below which an interval is wider than most differences between target sets."""
@@ -75,6 +75,23 @@ def dead_adapters(ledger: Ledger) -> dict[str, tuple[str, ...]]:
         if always:
             dead.setdefault(trial.candidate, {}).update(dict.fromkeys(sorted(always)))
     return {name: tuple(paths) for name, paths in dead.items()}
+
+
+def forgets_more(plan: Plan, rows: Iterable[LeaderboardRow], recommended: str | None) -> Note | None:
+    """Return a word on the recommended arm where another finalist forgets less, by more than the margin."""
+    forgotten = {row.candidate: row.forgotten for row in rows if row.place and row.forgotten is not None}
+    if recommended is None or recommended not in forgotten:
+        return None
+    least = min(forgotten, key=forgotten.__getitem__)
+    ours, theirs = forgotten[recommended], forgotten[least]
+    if not ours - theirs > plan.protocol.margin:
+        return None
+    message = (
+        f"{_name(recommended)} forgets more than {_name(least)}: its loss on the retention text is "
+        f"{ours:+.4f} nats per token from the base's, that of {_name(least)} {theirs:+.4f}; the verdict does "
+        "not weigh this"
+    )
+    return Note(code="forgets-more", message=message)
 
 
 def _of_the_verdict(standings: Standings, noise: RerunNoise | None) -> Iterator[Caution]:

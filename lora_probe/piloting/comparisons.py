@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lora_probe.piloting.protocol import Progress
     from lora_probe.piloting.records import Candidate, Evaluated, Plan
 
-__all__ = ["Standings", "Tested", "compare", "test_results"]
+__all__ = ["Standings", "Tested", "compare", "results_by_seed"]
 
 Tested = dict[int, "Evaluated"]
 """The losses of one arm on the test part at its chosen learning rate, by seed."""
@@ -54,16 +54,21 @@ class Standings:
         return tuple(each for each in self.rivals if each.relation not in resolved)
 
 
-def test_results(plan: Plan, ledger: Ledger, candidate: Candidate, rate: float | None) -> Tested:
-    """Return what an arm lost on the test part at one learning rate, by seed; the base with every seed."""
+def results_by_seed(
+    plan: Plan, ledger: Ledger, candidate: Candidate, rate: float | None, *, split: Split = Split.TEST
+) -> Tested:
+    """Return what an arm lost on the test part at one learning rate, by seed; the base with every seed.
+
+    `split` may name another part that is measured at the end.
+    """
     if candidate.arm is Arm.BASE:
         trial = base_trial(plan)
-        once = ledger.evaluated(trial, 0, Split.TEST) if trial else None
+        once = ledger.evaluated(trial, 0, split) if trial else None
         return dict.fromkeys(plan.protocol.seeds, once) if once else {}
     if rate is None:
         return {}
     trials = (Trial(candidate=candidate.name, learning_rate=rate, seed=seed) for seed in plan.protocol.seeds)
-    found = ((each.seed, ledger.evaluated(each, plan.training.steps, Split.TEST)) for each in trials)
+    found = ((each.seed, ledger.evaluated(each, plan.training.steps, split)) for each in trials)
     return {seed: result for seed, result in found if result}
 
 

@@ -158,7 +158,7 @@ def differences(kept: Plan, given: Plan) -> tuple[str, ...]:
         for name in _MAY_DIFFER:
             plan.pop(name)
         plan["candidates"] = {each["name"]: each for each in plan["candidates"]}
-    _leave_out_content(before, now, part="model", name="model", content=("total_parameters",))
+    _leave_out_content(before, now, part="model", names=("model",), content=("total_parameters",))
     content = (
         "train_examples",
         "tuning_examples",
@@ -166,16 +166,19 @@ def differences(kept: Plan, given: Plan) -> tuple[str, ...]:
         "train_tokens",
         "truncated_examples",
         "duplicates_removed",
+        "retention_examples",
     )
-    _leave_out_content(before, now, part="data", name="source", content=content)
+    _leave_out_content(before, now, part="data", names=("source", "retention"), content=content)
     return tuple(_differences(before, now, ""))
 
 
-def _leave_out_content(before: Any, now: Any, *, part: str, name: str, content: tuple[str, ...]) -> None:
+def _leave_out_content(
+    before: Any, now: Any, *, part: str, names: tuple[str, ...], content: tuple[str, ...]
+) -> None:
     same = before[part]["fingerprint"] == now[part]["fingerprint"]
     for plan in (before, now):
         plan[part].pop("fingerprint")
-        for field in (name,) if same else content:
+        for field in names if same else content:
             plan[part].pop(field)
 
 

@@ -27,7 +27,7 @@ class Ledger:
                 self._add_trained(result)
             elif isinstance(result, Failed):
                 self._add_failed(result)
-            elif math.isfinite(result.loss):
+            elif math.isfinite(result.loss) or result.split is Split.RETENTION:  # which decides nothing
                 self._add_evaluated(result)
             else:
                 self._add_failed(_not_finite(result))

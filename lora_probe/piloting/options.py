@@ -66,6 +66,7 @@ class PilotOptions(TypedDict, total=False):
     tuning_items: int
     test_items: int
     evaluations: int
+    accuracy: bool
     # Arms
     full: bool
     rank: int
@@ -91,6 +92,7 @@ class PilotOptions(TypedDict, total=False):
     data_revision: str
     max_examples: int
     text_unit: str
+    retention: str
     # Work
     engine: str
     wave: int
@@ -115,6 +117,9 @@ class Settings:
     model: Mapping[str, Any] = field(default_factory=dict)
     base: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    retention: str | None = None
+    accuracy: bool | None = None
+    """None for what the task says: classifications count right predictions."""
     engine: str = "auto"
     wave: int | None = None
     shard: Shard = ALONE
@@ -164,6 +169,8 @@ def read_options(options: Mapping[str, Any]) -> Settings:
             },
             **_only(given, ("token",)),
         },
+        retention=given.get("retention"),
+        accuracy=given.get("accuracy"),
         engine="auto" if engine == RAY else engine,
         cluster=_cluster(given) if engine == RAY else _no_cluster(given),
         wave=_whole(given["wave"], "wave") if "wave" in given else None,

@@ -78,7 +78,7 @@ class Answer(str, Enum):
 
 
 class Confidence(str, Enum):
-    """Whether something speaks against taking the answer at its word; `Verdict.caveats` say what."""
+    """Whether something makes the answer doubtful; `Verdict.caveats` say what."""
 
     USUAL = "usual"
     LOW = "low"
@@ -152,6 +152,10 @@ class LeaderboardRow:
     """Whether no arm with a result has fewer parameters and a lower test loss."""
     note: str = ""
     """Why it was dropped or failed, or what is to be known about the row."""
+    retention_loss: float | None = None
+    """Nats per token on the retention text, mean over seeds; None where none was given: never decides."""
+    forgotten: float | None = None
+    """Nats per token that it is worse than the base on that text; below 0 where training helped there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,7 +211,7 @@ class Dropped:
     loss: float
     """Its own on the tuning part, nats per token, at its best learning rate."""
     against: str
-    """The last arm that was kept by its place."""
+    """The best arm at that rung."""
     against_loss: float
     standard_error: float
     """Of the paired difference of both over the items."""
@@ -259,7 +263,7 @@ class Verdict:
     sentence: str
     confidence: Confidence
     caveats: tuple[str, ...]
-    """What speaks against taking the answer at its word, one sentence each."""
+    """What to weigh before following it, one sentence each: doubts, and what is forgotten for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

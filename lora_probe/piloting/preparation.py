@@ -60,7 +60,7 @@ def prepare(
 
     """
     from lora_probe.piloting.base import load_base, model_class_for, open_model
-    from lora_probe.piloting.data import DataOptions, TrainOn, load_data
+    from lora_probe.piloting.data import DataOptions, TrainOn, load_data, with_retention
 
     opened = open_model(model, **settings.model)
     task = settings.task or opened.likely_task()
@@ -71,9 +71,10 @@ def prepare(
     length = settings.max_length or min(
         settings.training.max_length, positions or settings.training.max_length
     )
-    options = dict(settings.data)
-    if "train_on" in options:
-        options["train_on"] = TrainOn(options["train_on"])
+    told = dict(settings.data)
+    if "train_on" in told:
+        told["train_on"] = TrainOn(told["train_on"])
+    options = DataOptions(**told)
     tell("reading the data")
     loaded = load_data(
         data,
@@ -82,8 +83,17 @@ def prepare(
         max_length=length,
         packing=settings.training.packing,
         positions=positions,
-        options=DataOptions(**options),
+        options=options,
     )
+    if settings.retention is not None:
+        loaded = with_retention(
+            loaded,
+            settings.retention,
+            tokenizer=tokenizer,
+            max_length=length,
+            positions=positions,
+            options=options,
+        )
     tell("loading the weights")
     base = load_base(
         opened, task=task, classes=loaded.label_names, pad_token_id=loaded.pad_token_id, **settings.base
@@ -94,7 +104,7 @@ def prepare(
         data=loaded.facts,
         candidates=proposal.candidates,
         training=replace(settings.training, max_length=length),
-        protocol=settings.protocol,
+        protocol=replace(settings.protocol, accuracy=_counts_right(settings, task)),
         engine=settings.engine,
         device=base.device.type,
         wave=settings.wave,
@@ -116,6 +126,13 @@ def _propose(base: Base, task: Task, candidates: Sequence[str] | None, settings:
         arms["modules_to_save"] = tuple(dict.fromkeys([*arms.get("modules_to_save", ()), *base.new_modules]))
     graph = replace(scan(base.model), model=base.facts.model, revision=base.facts.revision)
     return propose_candidates(graph, candidates, **arms)
+
+
+def _counts_right(settings: Settings, task: Task) -> bool:
+    """Return whether right predictions are counted: of classes unless told otherwise, of tokens if told."""
+    if settings.accuracy is not None:
+        return bool(settings.accuracy)
+    return task in {Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION}
 
 
 def _positions(opened: Opened, tokenizer: Any) -> int | None:

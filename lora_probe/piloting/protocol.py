@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "base_trial", "next_units", "progress", "rung_steps"]
 
-_BOTH = (Split.TUNING, Split.TEST)
-
 
 @dataclass(kw_only=True, slots=True)
 class Progress:
@@ -101,6 +99,8 @@ class _Walk:
         self._rates: dict[str, tuple[float, ...]] = {}
         self._work: dict[tuple[int, int, tuple[Split, ...]], list[Trial]] = {}
         self.rungs = rung_steps(plan)
+        retention = (Split.RETENTION,) if plan.data.retention_examples else ()
+        self._at_the_end = (Split.TUNING, Split.TEST, *retention)
 
     def result(self) -> Progress:
         self._progress.units = tuple(
@@ -111,7 +111,7 @@ class _Walk:
 
     def base(self) -> None:
         if trial := base_trial(self._plan):
-            self._ask(trial, start=0, stop=0, splits=_BOTH)
+            self._ask(trial, start=0, stop=0, splits=self._at_the_end)
 
     def search(self, arms: Sequence[Candidate], place: int) -> dict[str, Evaluated] | None:
         """Return the losses of each arm at its best rate after a rung; None, and ask, where some lack."""
@@ -159,10 +159,10 @@ class _Walk:
         stop, last = self._plan.training.steps, self.rungs[-1]
         for arm in arms:
             rate = self._progress.chosen[arm.name]
-            self._ask(self._trial(arm, rate), start=last, stop=stop, splits=_BOTH)
+            self._ask(self._trial(arm, rate), start=last, stop=stop, splits=self._at_the_end)
             for seed in self._plan.protocol.seeds[1:]:
                 trial = Trial(candidate=arm.name, learning_rate=rate, seed=seed)
-                self._ask(trial, start=0, stop=stop, splits=_BOTH)
+                self._ask(trial, start=0, stop=stop, splits=self._at_the_end)
         again = self._progress.rerun
         if again and self._twin(again) in {self._trial(arm, self._progress.chosen[arm.name]) for arm in arms}:
             self._ask(again, start=last if len(self.rungs) > 1 else 0, stop=stop)

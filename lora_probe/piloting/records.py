@@ -62,7 +62,7 @@ class Split(str, Enum):
     TEST = "test"
     """The verdict is spoken on this part, which nothing else has seen."""
     RETENTION = "retention"
-    """Other text, given on request: what training made the model forget is measured on it. Decides nothing."""
+    """Other text, given on request: what the model forgets by training is measured on it. Decides nothing."""
 
     __str__ = str.__str__
 
@@ -166,7 +166,7 @@ class Protocol:
     keep: float = 0.5
     """Share of the candidates that a rung keeps at least."""
     noise_band: float = 2.0
-    """An arm within this many standard errors of the last one kept is never dropped."""
+    """An arm within this many standard errors of the best one is never dropped."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """The search uses the first; finalists are trained with all."""
     rerun: bool = True

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lora_probe.piloting.comparisons import results_by_seed
 from lora_probe.piloting.outcome import LeaderboardRow, Status
-from lora_probe.piloting.records import Arm, Trial
+from lora_probe.piloting.records import Arm, Split, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,8 +58,10 @@ def _row(
     status = _status(progress, candidate, ours, drop)
     step, tuning = _last_tuning(plan, ledger, candidate, rate)
     loss = _mean([each.loss for each in ours.values()])
-    base = next((tested.get(each.name) for each in plan.candidates if each.arm is Arm.BASE), None)
-    base_loss = _mean([each.loss for each in (base or {}).values()])
+    base = next((each for each in plan.candidates if each.arm is Arm.BASE), None)
+    base_loss = _mean([each.loss for each in tested.get(base.name, {}).values()]) if base else None
+    retention = _retention(plan, ledger, candidate, rate)
+    unforgotten = _retention(plan, ledger, base, None) if base else None
     best_loss = (
         _mean([tested[standings.best][seed].loss for seed in standings.seeds]) if standings.best else None
     )
@@ -84,6 +87,8 @@ def _row(
         accuracy=_accuracy(ours),
         on_pareto_front=False,
         note=_note(plan, candidate, ledger=ledger, status=status, drop=drop, ours=ours),
+        retention_loss=retention,
+        forgotten=retention - unforgotten if retention is not None and unforgotten is not None else None,
     )
 
 
@@ -128,6 +133,12 @@ def _last_tuning(
     ]
     step = max((each.step for found in last for each in found), default=0)
     return step, _mean([each.loss for found in last for each in found if each.step == step])
+
+
+def _retention(plan: Plan, ledger: Ledger, candidate: Candidate, rate: float | None) -> float | None:
+    """Return the loss of an arm on the retention text, mean over seeds."""
+    found = results_by_seed(plan, ledger, candidate, rate, split=Split.RETENTION)
+    return _mean([each.loss for each in found.values()])
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -11,7 +11,6 @@ from lora_probe.report.pilot_command import pilot_command
 from lora_probe.report.pilot_figures import arm_colors, forest, learning_rate_curves, loss_curves, pareto
 from lora_probe.report.pilot_forest import forest_chart
 from lora_probe.report.pilot_wording import (
-    TITLES,
     adapter_config,
     arm_cells,
     dropped_text,
@@ -21,6 +20,7 @@ from lora_probe.report.pilot_wording import (
     loss_text,
     pilot_facts,
     row_notes,
+    titles,
     to_use,
     use_text,
     warnings,
@@ -87,7 +87,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "low_confidence": analysis.verdict.confidence is Confidence.LOW,
         "notes": row_notes(analysis),
         "colors": arm_colors(analysis.plan),
-        "titles": TITLES,
+        "titles": titles(analysis),
         "cells": lambda row: arm_cells(row, analysis),
         "unresolved": any(row.learning_rate_resolved is False for row in analysis.leaderboard),
     }

@@ -8,7 +8,6 @@ from lora_probe.report.markdown import code, line, plain
 from lora_probe.report.pilot_command import pilot_command
 from lora_probe.report.pilot_figures import forest
 from lora_probe.report.pilot_wording import (
-    TITLES,
     adapter_config,
     arm_cells,
     dropped_text,
@@ -18,6 +17,7 @@ from lora_probe.report.pilot_wording import (
     pilot_facts,
     row_notes,
     signed,
+    titles,
     to_use,
     use_text,
     warnings,
@@ -43,8 +43,8 @@ def _lines(analysis: Analysis) -> Iterator[str]:
     yield from (f"**{plain(analysis.verdict.sentence)}**", "")
     said = [f"- {plain(warning)}" for warning in warnings(analysis)]
     yield from [*said, ""] if said else []
-    yield line(["", "set", *TITLES, "status"])
-    yield line(["--:", ":--", *("--:" for _ in TITLES), ":--"])
+    yield line(["", "set", *titles(analysis), "status"])
+    yield line(["--:", ":--", *("--:" for _ in titles(analysis)), ":--"])
     for row in analysis.leaderboard:
         place, name, *cells = arm_cells(row, analysis)
         yield line([place, code(name), *map(plain, cells)])

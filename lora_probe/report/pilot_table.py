@@ -11,7 +11,6 @@ from rich.text import Text
 
 from lora_probe.report.pilot_figures import forest
 from lora_probe.report.pilot_wording import (
-    TITLES,
     arm_cells,
     dropped_text,
     failure_text,
@@ -19,6 +18,7 @@ from lora_probe.report.pilot_wording import (
     pilot_facts,
     row_notes,
     signed,
+    titles,
     warnings,
 )
 from lora_probe.report.table import Hanging
@@ -80,11 +80,11 @@ class PilotTable:
 def arms_table(analysis: Analysis) -> RenderableType:
     """Return one line an arm, best first; losses are nats per token on the test part."""
     lines = [arm_cells(row, analysis) for row in analysis.leaderboard]
-    table = _grid(columns=("right", "left", *("right" for _ in TITLES), "left"))
+    table = _grid(columns=("right", "left", *("right" for _ in titles(analysis)), "left"))
     for place, column in enumerate(table.columns):
         if place != 1:  # where room is short, names are broken and no figures
             column.min_width = max(cell_len(line[place]) for line in lines)
-    table.add_row("", "set", *TITLES, "status", style="dim")
+    table.add_row("", "set", *titles(analysis), "status", style="dim")
     for number, name, *cells in lines:
         chosen = name == analysis.verdict.recommended
         table.add_row(number, shown(name), *cells, style="bold" if chosen else "")

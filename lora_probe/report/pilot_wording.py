@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from lora_probe.report.pilot_figures import ForestRow
 
 __all__ = [
-    "TITLES",
     "adapter_config",
     "arm_cells",
     "dropped_text",
@@ -32,18 +31,20 @@ __all__ = [
     "rate_text",
     "row_notes",
     "signed",
+    "titles",
     "to_use",
     "use_text",
     "warnings",
 ]
 
-TITLES = ("test loss", "to the best", "parameters", "r", "learning rate")
+_TITLES = ("test loss", "to the best", "parameters", "r", "learning rate")
 """Of the figures of an arm; losses are nats per token."""
 _FAILED = {
     Failure.DIVERGED: "diverged",
     Failure.OUT_OF_MEMORY: "did not fit into memory",
     Failure.CRASHED: "crashed",
 }
+_LANGUAGE = frozenset({Task.CAUSAL_LM, Task.SEQ2SEQ, Task.MASKED_LM})
 _MINUTE, _HOUR = 60, 3600
 _TASK_TYPES = {
     Task.CAUSAL_LM: "CAUSAL_LM",
@@ -125,9 +126,22 @@ def export_command(candidate: Candidate, plan: Plan, *, trainer: str = "axolotl"
     return shlex.join(words)
 
 
+def titles(analysis: Analysis) -> tuple[str, ...]:
+    """Return the titles of the figures of an arm: those of every pilot, then what was asked for."""
+    asked = (
+        ("accuracy", analysis.plan.protocol.accuracy),
+        ("forgotten", analysis.plan.data.retention_examples > 0),
+    )
+    return (*_TITLES, *(title for title, shown in asked if shown))
+
+
 def arm_cells(row: LeaderboardRow, analysis: Analysis) -> tuple[str, ...]:
-    """Return one arm for a table: its place, its name, a figure for each of `TITLES`, and its status."""
+    """Return one arm for a table: its place, its name, a figure for each of `titles`, and its status."""
     chosen = row.candidate == analysis.verdict.recommended
+    asked = {
+        "accuracy": "" if row.accuracy is None else f"{row.accuracy:.1%}",
+        "forgotten": signed(row.forgotten),
+    }
     return (
         "" if row.place is None else str(row.place),
         row.candidate,
@@ -136,6 +150,7 @@ def arm_cells(row: LeaderboardRow, analysis: Analysis) -> tuple[str, ...]:
         exact(row.trainable_parameters),
         str(row.rank) if row.arm is Arm.LORA else "",
         rate_text(row),
+        *(asked[title] for title in titles(analysis) if title in asked),
         "recommended" if chosen else str(row.status),
     )
 
@@ -214,6 +229,13 @@ def _how(analysis: Analysis) -> Iterator[str]:
         has seen, item by item, with {_count(len(protocol.seeds), "seed")}: {protocol.confidence:.0%}
         intervals from {exact(protocol.resamples)} bootstrap resamples of seeds and items, Holm-corrected."""
     yield f"Differences up to {protocol.margin:g} nats per token do not matter, as was fixed beforehand."
+    if plan.data.retention_examples:
+        yield f"""What was forgotten is the rise of the loss, in nats per token, on
+            {_count(plan.data.retention_examples, "example")} of {plan.data.retention}, which nothing was
+            trained on; no verdict rests on it."""
+    if protocol.accuracy:
+        what = "tokens" if plan.data.task in _LANGUAGE else "labels"
+        yield f"Accuracy is the share of {what} of the test part predicted rightly; no verdict rests on it."
     noise = analysis.rerun_noise
     if noise is not None:
         apart = "both agree to the bit" if noise.identical else f"they differ by {noise.difference:.2g} nats"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from lora_probe.piloting.data.batches import Batch, batches, evaluation_batches
 from lora_probe.piloting.data.examples import DataOptions, Example, Masking, PilotData, TrainOn
 from lora_probe.piloting.data.loading import load_data
+from lora_probe.piloting.data.retention import with_retention
 
 __all__ = [
     "Batch",
@@ -20,4 +21,5 @@ __all__ = [
     "batches",
     "evaluation_batches",
     "load_data",
+    "with_retention",
 ]

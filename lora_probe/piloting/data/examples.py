@@ -84,13 +84,15 @@ class Masking:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PilotData:
-    """The three disjoint parts, each in the order of its keys: the order of the source does not matter."""
+    """The disjoint parts, each in the order of its keys: the order of the source does not matter."""
 
     facts: DataFacts
     train: tuple[Example, ...]
     """What is trained on: examples, or packed rows."""
     tuning: tuple[Example, ...]
     test: tuple[Example, ...]
+    retention: tuple[Example, ...] = ()
+    """Text that has nothing to do with the rest: what is forgotten shows on it. Empty where not asked for."""
     pad_token_id: int
     """What pads; classifiers that look for the last token must have it in their config, too."""
     label_names: tuple[str, ...] = ()
@@ -101,4 +103,10 @@ class PilotData:
 
     def part(self, split: Split) -> tuple[Example, ...]:
         """Return the examples of one split."""
-        return {Split.TRAIN: self.train, Split.TUNING: self.tuning, Split.TEST: self.test}[split]
+        parts = {
+            Split.TRAIN: self.train,
+            Split.TUNING: self.tuning,
+            Split.TEST: self.test,
+            Split.RETENTION: self.retention,
+        }
+        return parts[split]

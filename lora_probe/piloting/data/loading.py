@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from lora_probe.piloting.data.layouts import Layout
     from lora_probe.piloting.data.preparing import Prepared
+    from lora_probe.piloting.data.rows import Rows
 
-__all__ = ["LEAST", "load_data"]
+__all__ = ["LEAST", "fingerprint", "load_data", "read_rows"]
 
 LEAST = 8
 """Examples that each part needs: far too few for a verdict, enough to try things out."""
@@ -61,11 +62,7 @@ def load_data(
     options = options if options is not None else DataOptions()
     _check(task, max_length=max_length, packing=packing, options=options)
     name = source if isinstance(source, str) else ", ".join(source)
-    found = find_sources(source)
-    if isinstance(found, str):
-        rows = read_dataset(found, options)
-    else:
-        rows = read_files(found, limit=options.max_examples, text_unit=options.text_unit)
+    rows = read_rows(source, options)
     contents = read_contents(rows, task=task, mapped=options.columns, source=name)
     prepared = prepare(
         contents,
@@ -118,6 +115,14 @@ def load_data(
         notes=tuple(notes),
     )
     return replace(data, facts=replace(facts, fingerprint=fingerprint(data)))
+
+
+def read_rows(source: str | Sequence[str], options: DataOptions) -> Rows:
+    """Return the rows of files, of a folder or of a dataset id; raises what is said of the source above."""
+    found = find_sources(source)
+    if isinstance(found, str):
+        return read_dataset(found, options)
+    return read_files(found, limit=options.max_examples, text_unit=options.text_unit)
 
 
 def fingerprint(data: PilotData) -> str:

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from lora_probe.piloting.data.batches import Batch
 
-__all__ = ["IGNORED", "aligned_labels", "item_losses", "model_inputs", "token_losses"]
+__all__ = [
+    "IGNORED",
+    "aligned_labels",
+    "item_hits",
+    "item_losses",
+    "model_inputs",
+    "token_hits",
+    "token_losses",
+]
 
 
 def aligned_labels(labels: Tensor, task: Task) -> Tensor:
@@ -68,12 +76,27 @@ def item_losses(logits: Tensor, labels: Tensor, task: Task) -> tuple[Tensor, Ten
     shifted.
     """
     targets = aligned_labels(labels, task)
-    if logits.dim() == 2:  # noqa: PLR2004 - one prediction a row
-        logits = logits[:, None]
+    logits = _by_position(logits)
     labelled = targets != IGNORED
     nll = torch.zeros(targets.shape, device=logits.device)
     nll[labelled] = token_losses(logits[labelled], targets[labelled])
     return nll.sum(1), labelled.sum(1)
+
+
+def item_hits(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
+    """Return how many labelled tokens of each row are predicted rightly: (B,) int64; see `item_losses`."""
+    targets = aligned_labels(labels, task)
+    return (token_hits(_by_position(logits), targets) & (targets != IGNORED)).sum(1)
+
+
+def token_hits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return where the likeliest of V is the target: logits (…, V), targets (…) -> (…), bool."""
+    return logits.argmax(-1) == targets
+
+
+def _by_position(logits: Tensor) -> Tensor:
+    """Return one prediction a row, (B, V), as that of its only position: (B, 1, V)."""
+    return logits[:, None] if logits.dim() == 2 else logits  # noqa: PLR2004
 
 
 def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:

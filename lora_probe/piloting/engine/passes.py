@@ -9,7 +9,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from lora_probe.piloting.engine.head import LabelledHead
-from lora_probe.piloting.engine.loss import token_losses
+from lora_probe.piloting.engine.loss import token_hits, token_losses
 from lora_probe.piloting.engine.patches import Patches
 
 if TYPE_CHECKING:
@@ -61,10 +61,15 @@ class StackedPass:
         """Return the nats of each labelled token of each trial: (trials, N), float32."""
         return self._losses(rows, self._stack.trials)
 
-    def base_losses(self, rows: Rows) -> Tensor:
-        """Return those of the model without any update: (1, N)."""
+    def measured(self, rows: Rows, *, base: bool, hits: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the losses and, where `hits` are asked for, whether each prediction is right: (trials, N).
+
+        With `base` those of the model without any update, as of one trial.
+        """
+        if not base:
+            return self._measured(rows, self._stack.trials, hits=hits)
         with self._without_updates():
-            return self._losses(rows, 1)
+            return self._measured(rows, 1, hits=hits)
 
     def share(self, prefix: SharedPrefix | None) -> None:
         """From the next entry on, compute the layers of `prefix` once for all trials; None for no more."""
@@ -93,12 +98,16 @@ class StackedPass:
             self._stack.active = before
 
     def _losses(self, rows: Rows, trials: int) -> Tensor:
+        return self._measured(rows, trials, hits=False)[0]
+
+    def _measured(self, rows: Rows, trials: int, *, hits: bool) -> tuple[Tensor, Tensor | None]:
         inputs, labelled = rows.stacked(trials)
         with self._replayed(rows, trials):
             logits = self._head.logits(inputs, labelled, rows.targets.numel() * trials)
-        targets = rows.targets.flatten()[rows.labelled].repeat(trials)
-        losses = token_losses(logits, targets.to(logits.device)).view(trials, -1)
-        return losses.to(rows.targets.device)
+        targets = rows.targets.flatten()[rows.labelled].repeat(trials).to(logits.device)
+        losses, where = token_losses(logits, targets).view(trials, -1), rows.targets.device
+        right = token_hits(logits, targets).view(trials, -1).to(where) if hits else None
+        return losses.to(where), right
 
     @contextmanager
     def _replayed(self, rows: Rows, trials: int) -> Iterator[None]:

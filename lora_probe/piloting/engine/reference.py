@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lora_probe.piloting.data.batches import batches, evaluation_batches
-from lora_probe.piloting.engine.loss import IGNORED, aligned_labels, item_losses, model_inputs
+from lora_probe.piloting.engine.loss import IGNORED, aligned_labels, item_hits, item_losses, model_inputs
 from lora_probe.piloting.engine.memory import memory_guard
 from lora_probe.piloting.engine.protocols import StepReport
 from lora_probe.piloting.engine.schedule import learning_rate
@@ -127,14 +127,24 @@ class ReferenceSession:
         engine = self._engine
         size = max(engine.plan.training.batch_size, _EVALUATED_ROWS)
         items = len(engine.data.part(split))
-        nll, tokens = [0.0] * items, [0] * items
+        nll, tokens, right = [0.0] * items, [0] * items, [0] * items
+        counts_right = engine.plan.protocol.accuracy
         with torch.no_grad(), memory_guard(1, engine.device):
             for batch in evaluation_batches(engine.data, split, batch_size=size):
-                sums, counts = self._losses(batch)
-                for item, value, count in zip(batch.items, sums.tolist(), counts.tolist(), strict=True):
-                    nll[item], tokens[item] = value, count
+                logits = self._logits(batch)
+                labels, task = batch.labels.to(logits.device), engine.plan.data.task
+                sums, counts = item_losses(logits, labels, task)
+                hits = item_hits(logits, labels, task) if counts_right else torch.zeros_like(counts)
+                found = zip(batch.items, sums.tolist(), counts.tolist(), hits.tolist(), strict=True)
+                for item, *values in found:
+                    nll[item], tokens[item], right[item] = values
         measured = Evaluated(
-            trial=self._trial, step=self.step, split=split, nll=tuple(nll), tokens=tuple(tokens)
+            trial=self._trial,
+            step=self.step,
+            split=split,
+            nll=tuple(nll),
+            tokens=tuple(tokens),
+            correct=tuple(right) if counts_right else None,
         )
         return [measured]
 
@@ -192,13 +202,18 @@ class ReferenceSession:
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return nats and labelled tokens of each row: (B,), (B,)."""
+        logits = self._logits(batch)
+        return item_losses(logits, batch.labels.to(logits.device), self._engine.plan.data.task)
+
+    def _logits(self, batch: Batch) -> Tensor:
+        """Return the model's whole output: (B, T, V), or (B, classes)."""
         engine = self._engine
         inputs = {
             name: value.to(engine.device) if isinstance(value, torch.Tensor) else value
             for name, value in model_inputs(engine.model, batch).items()
         }
-        logits = engine.model(**inputs).logits
-        return item_losses(logits, batch.labels.to(logits.device), engine.plan.data.task)
+        logits: Tensor = engine.model(**inputs).logits
+        return logits
 
     def _clip(self) -> float:
         """Clip the gradient where the plan says so; return its norm before."""

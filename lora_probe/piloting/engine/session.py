@@ -98,17 +98,21 @@ class StackedSession:
         """Measure every trial that has not diverged; before the first step, one pass serves all."""
         shared = self.step == 0
         trials = 1 if shared else len(self.trials)
-        measure = self._pass.base_losses if shared else self._pass.token_losses
+        counts_right = self._plan.protocol.accuracy
         size = max(self._plan.training.batch_size, math.ceil(_EVALUATED_ROWS / trials))
         items = len(self._engine.data.part(split))
         nll = torch.zeros(trials, items, dtype=torch.float64)
         tokens = torch.zeros(items, dtype=torch.int64)
+        right = torch.zeros(trials, items, dtype=torch.int64)
         with torch.no_grad(), memory_guard(trials, self._engine.device), self._pass:
             for batch in evaluation_batches(self._engine.data, split, batch_size=size):
                 rows, index = self._engine.rows(batch), torch.tensor(batch.items)
-                sums, counts = rows.item_sums(measure(rows))
+                losses, hits = self._pass.measured(rows, base=shared, hits=counts_right)
+                sums, counts = rows.item_sums(losses)
                 nll[:, index], tokens[index] = sums.double().cpu(), counts.cpu()
-        counted = tuple(tokens.tolist())
+                if hits is not None:
+                    right[:, index] = rows.item_sums(hits.float())[0].long().cpu()
+        counted, correct = tuple(tokens.tolist()), [tuple(each) for each in right.tolist()]
         measured = [tuple(each) for each in nll.tolist()]
         return [
             Evaluated(
@@ -117,6 +121,7 @@ class StackedSession:
                 split=split,
                 nll=measured[0 if shared else self._place[trial]],
                 tokens=counted,
+                correct=correct[0 if shared else self._place[trial]] if counts_right else None,
             )
             for trial in self.trials
             if trial not in self._frozen
