@@ -26,7 +26,9 @@ _RESOLVE = re.compile(r"/(?P<repo>(?:datasets/)?[^/]+(?:/[^/]+)?)/resolve/(?P<re
 _REVISION = re.compile(
     r"/api/(?:models/)?(?P<repo>(?:datasets/)?[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+)|/auth-check)?"
 )
-_TREE = re.compile(r"/api/(?P<repo>datasets/[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?P<folder>/.*)?")
+_TREE = re.compile(
+    r"/api/(?:models/)?(?P<repo>(?:datasets/)?[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?P<folder>/.*)?"
+)
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
@@ -134,8 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif (found["revision"] or "main") not in repository.revisions:
             self._refuse(404, "RevisionNotFound")
         elif found.re is _REVISION:
-            files = repository.files if found["repo"].startswith("datasets/") else {}
-            held = [{"rfilename": file, "size": len(content)} for file, content in files.items()]
+            held = [{"rfilename": name, "size": len(data)} for name, data in repository.files.items()]
             self._send_json({"id": found["repo"].removeprefix("datasets/"), "sha": COMMIT, "siblings": held})
         elif found.re is _TREE:
             self._send_json(list(_entries(repository.files, (found["folder"] or "").strip("/"))))

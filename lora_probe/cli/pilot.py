@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,8 +50,6 @@ def pilot(*, model: str, out: str, as_json: bool, quiet: bool, **options: Any) -
     side, with equal parameters, learning rates of their own and shared seeds. Whatever ends a run, the same
     command goes on where it stopped.
     """
-    from pathlib import Path
-
     from lora_probe.cli.output import STDOUT, print_renderable, write_text
     from lora_probe.piloting.run import pilot as run_pilot
     from lora_probe.report.pilot_html import pilot_page
@@ -69,11 +68,7 @@ def pilot(*, model: str, out: str, as_json: bool, quiet: bool, **options: Any) -
             **pilot_arguments(options),
         )
     except KeyboardInterrupt:
-        click.echo(
-            "Interrupted: what was measured up to the last evaluation is kept in "
-            f"{click.format_filename(out)}; run the same command again to go on.",
-            err=True,
-        )
+        click.echo(_interrupted(out), err=True)
         return INTERRUPTED
     if report.waiting_for:
         click.echo(_left_to_others(report), err=True)
@@ -83,6 +78,15 @@ def pilot(*, model: str, out: str, as_json: bool, quiet: bool, **options: Any) -
     else:
         print_renderable(PilotTable(report.analysis))
     return 0
+
+
+def _interrupted(out: str) -> str:
+    if not Path(out).exists():
+        return "Interrupted before the first step."
+    return (
+        f"Interrupted: what was measured up to the last evaluation is kept in {click.format_filename(out)}; "
+        "run the same command again to go on."
+    )
 
 
 def _left_to_others(report: PilotReport) -> str:
