@@ -86,7 +86,7 @@ def test_halving_keeps_the_best_arm() -> None:
 
 
 def test_nothing_is_dropped_inside_the_noise_band() -> None:
-    """Whatever is dropped lies further behind the last arm that was kept than its noise band."""
+    """Whatever is dropped lies further behind the best arm than its noise band."""
     losses = {name: 2.0 + 0.01 * place for place, name in enumerate(APART)}
     drops = 0
     for number in range(20):
@@ -97,6 +97,16 @@ def test_nothing_is_dropped_inside_the_noise_band() -> None:
             assert each.loss - each.against_loss > each.band >= 2.0 * each.standard_error > 0
             drops += 1
     assert drops
+
+
+def test_arms_that_tie_far_behind_the_best_are_dropped() -> None:
+    """One arm that is better than five equal ones is not trained to the end with all of these."""
+    losses = {name: 2.0 if name == "mlp" else 2.3 for name in APART}
+    for number in range(10):
+        plan = make_plan(*losses)
+        seen = _seen(plan, run_pilot(plan, World(losses=losses, number=number)))
+        assert "mlp" in seen.finalists
+        assert len(seen.finalists) == 2
 
 
 def test_known_rerun_noise_widens_the_band() -> None:

@@ -1,4 +1,4 @@
-"""Which arms go on after a rung: the better part, and all that noise might have put behind it."""
+"""Which arms go on after a rung: the better part, and all that noise might have kept from being the best."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ def halve(
     """Return which arms go on; `standing` are their losses on the tuning part at their best learning rates.
 
     As many as the protocol's share go on by their places. Any other is dropped only where it loses more
-    against the last of these than `noise_band` standard errors: of the paired difference over the items and,
-    where it is known, of two equal runs (`rerun`, their difference in nats per token).
+    against the best than `noise_band` standard errors: of the paired difference over the items and, where it
+    is known, of two equal runs (`rerun`, their difference in nats per token). Arms that tie with the last one
+    kept by its place, all of them far behind the best, would cost much and can win nothing.
     """
     places = sorted(standing, key=lambda name: (standing[name].loss, name))
     count = max(FEWEST_FINALISTS, math.ceil(protocol.keep * len(places)))
     if not protocol.rungs or len(places) <= count:
         return Halving(kept=tuple(standing), dropped=())
-    against = places[count - 1]
+    against = places[0]
     dropped = []
     for name in places[count:]:
         behind, error = paired_difference(standing[name], standing[against])
@@ -58,7 +59,7 @@ def halve(
                     standard_error=error,
                     band=band,
                     reason=f"after {step} steps {behind:.4f} nats per token behind {against}, "
-                    f"the last of {count} kept; noise explains up to {band:.4f}",
+                    f"the best so far; noise explains up to {band:.4f}",
                 )
             )
     gone = {each.candidate for each in dropped}
