@@ -74,7 +74,7 @@ def test_a_cached_config_offline(
     standin.repositories["o/tiny"] = Repository(files=files)
     locate("o/tiny")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(NoWeights, match="known from its config only.*hf download o/tiny"):
+    with pytest.raises(NoWeights, match=r"known from its config only.*hf download o/tiny"):
         open_model("o/tiny")
 
 
