@@ -59,6 +59,7 @@ _KINDS: dict[str, type] = {
 }  # fmt: skip
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _PATTERN = "results*.jsonl"
+_APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +109,7 @@ class Log:
         )
         text = "".join(f"{line}\n" for line in lines).encode()
         try:
-            file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            file = os.open(self.path, _APPENDING, 0o644)
             try:
                 _write_all(file, text)
             finally:
