@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lora_probe.graph import Adaptable, Kind, Module, ModuleGraph, Note, Site, Uncovered
     from lora_probe.piloting.run import PilotReport, compare, pilot
     from lora_probe.scanner import scan
+    from lora_probe.scoring import Scores, propose, score
     from lora_probe.targets import TargetSpec, emit, parse_targets, resolve
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ModuleGraph",
     "Note",
     "PilotReport",
+    "Scores",
     "Site",
     "TargetSpec",
     "Uncovered",
@@ -45,8 +47,10 @@ __all__ = [
     "export",
     "parse_targets",
     "pilot",
+    "propose",
     "resolve",
     "scan",
+    "score",
 ]
 
 _HOMES = {
@@ -57,6 +61,7 @@ _HOMES = {
     "export": "lora_probe.exporting",
     **dict.fromkeys(("PilotReport", "compare", "pilot"), "lora_probe.piloting.run"),
     "scan": "lora_probe.scanner",
+    **dict.fromkeys(("Scores", "propose", "score"), "lora_probe.scoring"),
     **dict.fromkeys(("TargetSpec", "emit", "parse_targets", "resolve"), "lora_probe.targets"),
     **dict.fromkeys(
         ("Adaptable", "Kind", "Module", "ModuleGraph", "Note", "Site", "Uncovered"), "lora_probe.graph"

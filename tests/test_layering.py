@@ -14,8 +14,11 @@ PACKAGE = Path(lora_probe.__file__).parent
 HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib")
 TORCH_LAYER = ("scanner", "source")
 """Rooms that may import torch, and only inside the functions that need it."""
-TORCH_PARTS = tuple(f"lora_probe.piloting.{part}" for part in ("engine", "data", "base", "demo"))
-"""Parts of a pilot that may import it; its protocol, log and statistics may not."""
+TORCH_PARTS = (
+    *(f"lora_probe.piloting.{part}" for part in ("engine", "data", "base", "demo")),
+    "lora_probe.scoring.signals",
+)
+"""Parts of a pilot and of scores that may import it; protocol, log, statistics and rankings may not."""
 EDGES = ("cli", "report", "__main__")
 
 

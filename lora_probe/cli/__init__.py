@@ -23,6 +23,7 @@ from lora_probe.cli.models import models
 from lora_probe.cli.pilot import pilot
 from lora_probe.cli.roles import roles
 from lora_probe.cli.scan import scan
+from lora_probe.cli.score import score
 from lora_probe.errors import LoraProbeError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ lora_probe.add_command(budget)
 lora_probe.add_command(check)
 lora_probe.add_command(export)
 lora_probe.add_command(diff)
+lora_probe.add_command(score)
 lora_probe.add_command(pilot)
 lora_probe.add_command(compare)
 lora_probe.add_command(demo)

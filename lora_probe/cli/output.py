@@ -15,7 +15,7 @@ from lora_probe.errors import UnwritableOutput
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["print_renderable", "waiting", "write_text"]
+__all__ = ["print_renderable", "waiting", "write_bytes", "write_text"]
 
 STDOUT = "-"
 BROKEN_PIPE = 141
@@ -35,15 +35,29 @@ def write_text(target: str, text: str) -> None:
     if target == STDOUT:
         _echo(text.encode() if hasattr(sys.stdout, "buffer") else text)  # a StringIO in its place takes text
         return
+    write_bytes(target, text.encode())
+
+
+def write_bytes(target: str, content: bytes) -> None:
+    """Write `content` to the file `target`, whole or not at all, or to standard output where that is ``-``.
+
+    Raises:
+        UnwritableOutput: the file, or standard output, cannot be written.
+
+    """
+    if target == STDOUT:
+        with _standard_output():
+            click.echo(content, nl=False)
+        return
     path = Path(target)
     try:
         if path.exists() and not path.is_file():  # /dev/stdout, /dev/null, a named pipe: never to be replaced
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
             return
         real = path.resolve()
         half = real.with_name(f".{real.name[:200]}.{os.urandom(4).hex()}.half")
         try:
-            half.write_text(text, encoding="utf-8")
+            half.write_bytes(content)
             half.replace(real)
         except BaseException:
             with suppress(OSError):

@@ -14,7 +14,7 @@ from lora_probe.piloting.errors import BadPilotOption
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["SECTIONS", "pilot_arguments"]
+__all__ = ["DATA", "MODEL", "PLACE", "SECTIONS", "columns_of", "pilot_arguments"]
 
 _READ = frozenset({"modules_to_save", "column", "dora", "rslora", "no_rerun", "accuracy"})
 _MOST_SEEDS, _LONGEST_SEED = 100, 9
@@ -41,8 +41,7 @@ def _choice(name: str, words: Sequence[str], text: str) -> Any:
     return click.option(name, type=click.Choice(words), help=text)
 
 
-_DATA = section(
-    "Data",
+DATA = (
     click.option(
         "-d",
         "--data",
@@ -61,19 +60,24 @@ _DATA = section(
         help="Which tokens carry the loss.  [default: completions where there are prompts, else all]",
     ),
     _count("--max-length", "Tokens of a row.  [default: 512, or the model's limit]"),
-    _flag("--packing", "Let short examples share a row."),
-    _count("--tuning-items", "Examples that choose rates and drop arms.  [default: 128]"),
-    _count("--test-items", "Examples that the verdict rests on.  [default: 256]"),
     _count("--max-examples", "The most examples to read.  [default: 20,000]"),
     _choice(
         "--text-unit",
         ["line", "paragraph", "document"],
         "What is one example of a plain text file.  [default: paragraph]",
     ),
-    _text("--retention", "PATH|ID", "Other text, to measure what is forgotten; it decides nothing."),
     _text("--data-name", "TEXT", "Configuration of a dataset id."),
     _text("--data-split", "TEXT", "Split of a dataset id.  [default: train]"),
     _text("--data-revision", "TEXT", "Branch, tag or commit of a dataset id."),
+)
+"""How data is found and read: also for other commands."""
+_DATA = section(
+    "Data",
+    *DATA,
+    _flag("--packing", "Let short examples share a row."),
+    _count("--tuning-items", "Examples that choose rates and drop arms.  [default: 128]"),
+    _count("--test-items", "Examples that the verdict rests on.  [default: 256]"),
+    _text("--retention", "PATH|ID", "Other text, to measure what is forgotten; it decides nothing."),
 )
 _ARMS = section(
     "Candidates",
@@ -84,6 +88,7 @@ _ARMS = section(
         metavar="SPEC[:r=N]",
         help=f"A target set: {TARGETS} Repeat for more.  [default: the sets that people argue about]",
     ),
+    _count("--propose", "Up to N sets more that the scores of the model on this data favour.  [default: 0]"),
     _choice("--equal", ["parameters", "rank"], "What the sets have in common.  [default: parameters]"),
     click.option(
         "-r",
@@ -133,12 +138,16 @@ _PROTOCOL = section(
         help="Count right predictions, too; the loss decides.  [default: of classes only]",
     ),
 )
-_MACHINE = section(
-    "Machine",
+PLACE = (
     _text("--device", "NAME", "cpu, cuda, cuda:1, mps or auto.  [default: auto]"),
     _text("--dtype", "NAME", "float32, bfloat16, float16 or auto: of the frozen weights.  [default: auto]"),
     _text("--quantization", "NAME", "4bit or 8bit, through bitsandbytes on CUDA."),
     _text("--device-map", "NAME", "Spread the base over several GPUs: auto, balanced, sequential."),
+)
+"""Where, and in which form, the weights are loaded."""
+_MACHINE = section(
+    "Machine",
+    *PLACE,
     _choice("--engine", ["auto", "stacked", "reference", "ray"], "How trials are trained.  [default: auto]"),
     _count("--wave", "The most trials side by side.  [default: as many as fit]"),
     _text("--shard", "I/N", "Do one of N shares of the work; each process of the N gets its own I."),
@@ -149,7 +158,7 @@ _MACHINE = section(
     _number("--ray-cpus", "CPUs of a Ray worker.  [default: 1 beside a GPU, else all threads]"),
     _flag("--verify", "First replay some steps of stacked trials through PEFT."),
 )
-_MODEL = section(
+MODEL = section(
     "Where the model comes from",
     _choice("--source", SOURCES, "Look only there."),
     _text("--revision", "TEXT", "Branch, tag or commit of a hub repository."),
@@ -169,7 +178,7 @@ _RESULT = section(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
     click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
 )
-SECTIONS = (_RESULT, _DATA, _ARMS, _TRAINING, _PROTOCOL, _MACHINE, _MODEL)
+SECTIONS = (_RESULT, _DATA, _ARMS, _TRAINING, _PROTOCOL, _MACHINE, MODEL)
 
 
 def pilot_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +195,7 @@ def pilot_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": _seeds(options["seeds"]),
         "grid": _numbers(options["grid"], "--grid"),
         "rungs": () if options["rungs"] == "none" else _numbers(options["rungs"], "--rungs"),
-        "columns": _columns(options["column"]),
+        "columns": columns_of(options["column"]),
         "lora": {"modules_to_save": saved} if saved else None,
         "use_dora": options["dora"] or None,
         "use_rslora": options["rslora"] or None,
@@ -227,7 +236,7 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
     return tuple(range(int(text)))
 
 
-def _columns(words: tuple[str, ...]) -> dict[str, str] | None:
+def columns_of(words: tuple[str, ...]) -> dict[str, str] | None:
     """Return meaning -> column of every ``text=body``."""
     pairs = [word.partition("=") for word in words]
     for word, (meaning, _, name) in zip(words, pairs, strict=True):

@@ -55,6 +55,7 @@ def propose_candidates(
     graph: ModuleGraph,
     targets: Sequence[str] | None = None,
     *,
+    proposed: Sequence[str] = (),
     equal: str = "parameters",
     rank: int = 8,
     max_parameters: int | str | None = None,
@@ -69,6 +70,7 @@ def propose_candidates(
         graph: The model, as `scan` returns it.
         targets: Target sets in the grammar of `resolve`, each with a rank of its own where it ends in
             ``:r=N``; by default the sets that people argue about, as far as the model has them.
+        proposed: Sets beside those, of which each is left out that PEFT refuses or that is there already.
         equal: What the sets have in common: ``parameters``, each getting the largest rank within a budget, or
             ``rank``.
         rank: The common rank; among equal parameters that of the largest set, whose cost is the budget.
@@ -98,6 +100,7 @@ def propose_candidates(
     asked, notes = (
         _common(inventory, options) if targets is None else (_named(inventory, targets, options), [])
     )
+    asked += _new(inventory, proposed, asked, options)
     limit = _limit(asked, rank, max_parameters) if equal == "parameters" else None
     made = [
         _candidate(each, rank=rank, limit=limit, alpha_over_rank=alpha_over_rank, dropout=dropout)
@@ -159,13 +162,30 @@ def _common(inventory: Inventory, options: Mapping[str, Any]) -> tuple[list[_Ask
                 message = f"{name} is left out: it reaches into experts; name it to have it compared"
                 notes.append(Note(code="experts-left-out", message=message))
                 continue
-            weights = frozenset(site.parameter for site in cost.sites)
-            found.setdefault(weights, _Asked(name=name, targets=text, rank=None, cost=cost))
+            found.setdefault(_weights(cost), _Asked(name=name, targets=text, rank=None, cost=cost))
         elif name == ALL_LINEAR and not found:
             raise cost
         elif not isinstance(cost, UnmatchedTarget):
             notes.append(Note(code="set-refused", message=f"{name} is left out: {cost}"))
     return list(found.values()), notes
+
+
+def _new(
+    inventory: Inventory, proposed: Sequence[str], asked: Sequence[_Asked], options: Mapping[str, Any]
+) -> list[_Asked]:
+    """Return the proposed sets of weights that are no set yet."""
+    known = {_weights(each.cost) for each in asked}
+    found = []
+    for text in proposed:
+        cost = _cost_or_refusal(inventory, text, options)
+        if isinstance(cost, SetCost) and _weights(cost) not in known:
+            known.add(_weights(cost))
+            found.append(_Asked(name=text, targets=text, rank=None, cost=cost))
+    return found
+
+
+def _weights(cost: SetCost) -> frozenset[str]:
+    return frozenset(site.parameter for site in cost.sites)
 
 
 def _cost_or_refusal(

@@ -68,6 +68,8 @@ class PilotOptions(TypedDict, total=False):
     evaluations: int
     accuracy: bool
     # Arms
+    propose: int
+    """Sets that scores propose beside the candidates, at most."""
     full: bool
     rank: int
     max_parameters: int | str
@@ -117,6 +119,7 @@ class Settings:
     model: Mapping[str, Any] = field(default_factory=dict)
     base: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    propose: int = 0
     retention: str | None = None
     accuracy: bool | None = None
     """None for what the task says: classifications count right predictions."""
@@ -169,6 +172,7 @@ def read_options(options: Mapping[str, Any]) -> Settings:
             },
             **_only(given, ("token",)),
         },
+        propose=_whole(given["propose"], "propose") if given.get("propose") else 0,
         retention=given.get("retention"),
         accuracy=given.get("accuracy"),
         engine="auto" if engine == RAY else engine,

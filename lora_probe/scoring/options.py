@@ -1,0 +1,91 @@
+"""What scores can be asked for, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from lora_probe.errors import UnknownChoice
+from lora_probe.piloting.errors import BadPilotOption
+from lora_probe.piloting.options import read_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lora_probe.piloting.options import Settings
+
+__all__ = ["Passing", "ScoreOptions", "read_score_options"]
+
+_MOST_BATCHES, _LARGEST_SEED = 10_000, 2**63
+
+
+class ScoreOptions(TypedDict, total=False):
+    """Options of :func:`lora_probe.score`; model and data are described as for :func:`lora_probe.pilot`."""
+
+    targets: str
+    """The set whose modules are scored; by default all-linear."""
+    batches: int
+    batch_size: int
+    rank: int
+    alpha_over_rank: float
+    seed: int
+    # As of a pilot
+    max_length: int
+    data_seed: int
+    task: str
+    source: str
+    revision: str
+    token: str | bool
+    trust_remote_code: bool
+    device: str
+    dtype: str
+    quantization: str
+    device_map: str
+    columns: Mapping[str, str]
+    train_on: str
+    data_name: str
+    data_split: str
+    data_revision: str
+    max_examples: int
+    text_unit: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Passing:
+    """How scores are taken."""
+
+    targets: str = "all-linear"
+    batches: int = 8
+    """Micro-batches: forward and backward passes."""
+    rank: int = 8
+    alpha_over_rank: float = 2.0
+    seed: int = 0
+    """Of every A, together with its module's path."""
+
+
+def read_score_options(options: Mapping[str, Any]) -> tuple[Passing, Settings]:
+    """Return the options that were given, checked; None counts as not given.
+
+    Raises:
+        BadPilotOption: a number is out of its range.
+        UnknownChoice: there is no such option, or no such word for it.
+
+    """
+    known = ScoreOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise UnknownChoice(option="an option", value=name, known=tuple(known))
+    given = {name: value for name, value in options.items() if value is not None}
+    own = {name: given.pop(name) for name in Passing.__dataclass_fields__ if name in given}
+    passing = Passing(**own)
+    _whole(passing.batches, "batches", least=1, most=_MOST_BATCHES)
+    _whole(passing.seed, "seed", least=0, most=_LARGEST_SEED)
+    arms = {"equal": "rank", "rank": passing.rank, "alpha_over_rank": passing.alpha_over_rank}
+    return passing, read_options({**given, **arms})
+
+
+def _whole(value: Any, name: str, *, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadPilotOption(
+            option=name, value=value, problem=f"must be a whole number from {least} to {most:,}"
+        )
