@@ -66,12 +66,10 @@ def connected(cluster: Cluster) -> Iterator[Any]:
 
     """
     address = _address(cluster)
-    fresh = {}
-    if address == _HERE:
-        fresh["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        if "ray" not in sys.modules:  # which reads it when it is loaded, and else has it on by itself
-            fresh["RAY_AUTH_MODE"] = "token"
-    with _environment({**_QUIET, **fresh}):
+    if address == _HERE and "ray" not in sys.modules:
+        # Ray reads them once, when it is loaded; loaded before, it asks for a token by itself.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with _environment(_QUIET):
         import ray
 
         if ray.is_initialized():  # by whoever uses the library: theirs to end
@@ -96,7 +94,9 @@ def _join(ray: Any, address: str) -> None:
         ray.init(**arguments)
     except (Exception, SystemExit) as error:  # Ray ends the process where a head does not answer
         words = str(error).strip().splitlines()
-        problem = words[0] if words and isinstance(error, Exception) else "it does not answer as a cluster"
+        problem = words[0].rstrip(".") if words and isinstance(error, Exception) else "it does not answer"
+        if address == "auto" and isinstance(error, ConnectionError):
+            problem = "none runs on this machine"
         raise NoCluster(address=address, problem=problem, advice=_ADVICE) from error
 
 

@@ -151,7 +151,8 @@ class Crew:
 
     def _hire(self, wanted: int, *, busy: int) -> None:
         """Let new workers come, as many as there is work and room for; at first, only one."""
-        most = self._places() if self._settled is not None else 1
+        places = self._places()
+        most = places if self._settled is not None else 1
         if self._reference is None:
             self._reference = self.ray.put(self.job)
         for _ in range(min(wanted, most) - busy - len(self._idle) - len(self._coming)):
