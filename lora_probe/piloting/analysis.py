@@ -37,7 +37,8 @@ def analyse(plan: Plan, results: Iterable[Result]) -> Analysis:
     so_far = progress(plan, ledger)
     complete = not so_far.units
     tested = {
-        each.name: results_by_seed(plan, ledger, each, so_far.chosen.get(each.name)) for each in plan.candidates
+        each.name: results_by_seed(plan, ledger, each, so_far.chosen.get(each.name))
+        for each in plan.candidates
     }
     standings = compare(plan, so_far, tested)
     rows = leaderboard(plan, progress=so_far, ledger=ledger, tested=tested, standings=standings)

@@ -132,11 +132,16 @@ def agree_on_plan(folder: Path, plan: Plan) -> Plan:
         raise PlanDiffers(path=str(folder), differences=found)
     for what, source, before, now in (
         ("model", plan.model.model, kept.model.fingerprint, plan.model.fingerprint),
-        ("data", plan.data.source, kept.data.fingerprint, plan.data.fingerprint),
+        ("data", _sources(plan), kept.data.fingerprint, plan.data.fingerprint),
     ):
         if before != now:
             raise ChangedUnderneath(path=str(folder), what=what, source=source)
     return kept
+
+
+def _sources(plan: Plan) -> str:
+    retention = plan.data.retention
+    return f"{plan.data.source} (with {retention} as retention text)" if retention else plan.data.source
 
 
 def adapter_name(plan: Plan, trial: Trial) -> str:

@@ -145,6 +145,8 @@ def read_options(options: Mapping[str, Any]) -> Settings:
             raise UnknownChoice(option="an option", value=name, known=tuple(known))
     given = {name: value for name, value in options.items() if value is not None}
     engine = given.get("engine", "auto")
+    if engine != RAY:
+        _refuse_ray_options(given)
     _one_of(engine, ENGINES, "engine")
     task = given.get("task")
     if task is not None:
@@ -176,7 +178,7 @@ def read_options(options: Mapping[str, Any]) -> Settings:
         retention=given.get("retention"),
         accuracy=given.get("accuracy"),
         engine="auto" if engine == RAY else engine,
-        cluster=_cluster(given) if engine == RAY else _no_cluster(given),
+        cluster=_cluster(given) if engine == RAY else None,
         wave=_whole(given["wave"], "wave") if "wave" in given else None,
         shard=read_shard(str(given["shard"])) if "shard" in given else ALONE,
         save_adapters=bool(given.get("save_adapters")),
@@ -196,7 +198,7 @@ def _cluster(given: Mapping[str, Any]) -> Cluster:
     return Cluster(address=given.get("ray_address"), gpus=given.get("ray_gpus"), cpus=given.get("ray_cpus"))
 
 
-def _no_cluster(given: Mapping[str, Any]) -> None:
+def _refuse_ray_options(given: Mapping[str, Any]) -> None:
     for name in ("ray_address", "ray_gpus", "ray_cpus"):
         if name in given:
             raise BadPilotOption(option=name, value=given[name], problem="goes with the engine ray only")

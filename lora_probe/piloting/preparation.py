@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lora_probe._version import __version__
 from lora_probe.piloting.candidates import propose_candidates
 from lora_probe.piloting.records import Plan, Task
+from lora_probe.text import printable
 
 if TYPE_CHECKING:
     import os
@@ -59,7 +60,7 @@ def prepare(
         LoraProbeError: something of it is missing, broken, or does not fit together.
 
     """
-    from lora_probe.piloting.base import load_base, model_class_for, open_model
+    from lora_probe.piloting.base import load_base, model_class_for, open_model, require_packable
     from lora_probe.piloting.data import DataOptions, TrainOn, load_data, with_retention
 
     opened = open_model(model, **settings.model)
@@ -98,7 +99,10 @@ def prepare(
     base = load_base(
         opened, task=task, classes=loaded.label_names, pad_token_id=loaded.pad_token_id, **settings.base
     )
-    proposal = _propose(base, task, candidates, settings)
+    if settings.training.packing:
+        require_packable(base)
+    favoured = _favoured(base, loaded, settings, tell=tell) if settings.propose else {}
+    proposal = _propose(base, task, candidates, settings, tuple(favoured))
     plan = Plan(
         model=base.facts,
         data=loaded.facts,
@@ -111,11 +115,34 @@ def prepare(
         versions=_versions(),
         command=tuple(command),
     )
-    notes = (*base.notes, *loaded.notes, *(note.message for note in proposal.notes))
+    new = ", ".join(printable(name, limit=60) for name in base.new_modules)
+    head = (f"the checkpoint has no {new}: every arm trains it in full, from the same start",) if new else ()
+    notes = (*base.notes, *head, *loaded.notes, *(note.message for note in proposal.notes))
     return Prepared(plan=plan, base=base, data=loaded, notes=notes)
 
 
-def _propose(base: Base, task: Task, candidates: Sequence[str] | None, settings: Settings) -> Any:
+def _favoured(
+    base: Base, data: PilotData, settings: Settings, *, tell: Callable[[str], None]
+) -> Mapping[str, str]:
+    """Return the target sets that the scores of the base favour -> the sentence that says why."""
+    from lora_probe.scoring.options import Passing
+    from lora_probe.scoring.proposals import propose
+    from lora_probe.scoring.run import score_base
+
+    tell("scoring the model, to propose sets")
+    given = {name: settings.arms[name] for name in ("rank", "alpha_over_rank") if name in settings.arms}
+    scores = score_base(base, data, Passing(**given), training=settings.training)
+    found = propose(scores, settings.propose)
+    return {each.targets: f"{each.targets} is proposed by scores: {each.reason}" for each in found}
+
+
+def _propose(
+    base: Base,
+    task: Task,
+    candidates: Sequence[str] | None,
+    settings: Settings,
+    proposed: Sequence[str],
+) -> Any:
     """Return the arms, each of which also trains what the base's checkpoint did not hold."""
     from lora_probe.scanner import scan
 
@@ -125,7 +152,7 @@ def _propose(base: Base, task: Task, candidates: Sequence[str] | None, settings:
     if base.new_modules:
         arms["modules_to_save"] = tuple(dict.fromkeys([*arms.get("modules_to_save", ()), *base.new_modules]))
     graph = replace(scan(base.model), model=base.facts.model, revision=base.facts.revision)
-    return propose_candidates(graph, candidates, **arms)
+    return propose_candidates(graph, candidates, proposed=proposed, **arms)
 
 
 def _counts_right(settings: Settings, task: Task) -> bool:

@@ -218,6 +218,11 @@ def _how(analysis: Analysis) -> Iterator[str]:
     rows = _count(training.batch_size * training.accumulation, "row")
     yield f"""All arms saw the same {steps} of {rows} of up to {_count(training.max_length, "token")}, in the
         same order, with the same initial adapters for each seed."""
+    saved = dict.fromkeys(
+        name for candidate in plan.candidates for name in candidate.lora.get("modules_to_save") or ()
+    )
+    if saved:
+        yield f"Every set also trains in full, from the same start: {', '.join(saved)}; its parameters count."
     grid = ", ".join(f"{protocol.learning_rate * factor:.3g}" for factor in protocol.grid)
     yield f"""Each set's learning rate was chosen from {grid}, and beyond where the best was at the edge, on
         {_count(plan.data.tuning_examples, "example")} that the verdict does not use."""

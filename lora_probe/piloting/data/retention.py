@@ -11,7 +11,7 @@ from lora_probe.piloting.data.examples import DataOptions
 from lora_probe.piloting.data.loading import LEAST, fingerprint, read_rows
 from lora_probe.piloting.data.masking import masked
 from lora_probe.piloting.data.preparing import prepare
-from lora_probe.piloting.errors import BadDataOption, NoUsableData
+from lora_probe.piloting.errors import BadDataOption
 from lora_probe.piloting.records import Split, Task
 
 if TYPE_CHECKING:
@@ -35,14 +35,13 @@ def with_retention(
 ) -> PilotData:
     """Return `data` with the text of `source` beside it: files or a dataset id, as for `load_data`.
 
-    Its columns are found anew, since it need not look like the data: `options` say only how much is read, and
-    what is one example of a plain text. Up to as many examples are kept as there are test items, those with
-    the smallest keys; what the data says, too, is left out.
+    It need not look like the data: of `options`, columns count where it has them, and what says which part of
+    a dataset is read does not count. Up to as many examples are kept as there are test items, those with the
+    smallest keys; what is trained on or measured as data is left out.
 
     Raises:
         DataNotFound, DatasetUnavailable, UnreadableData, MissingColumn, BadExample: as `load_data`.
-        NoUsableData: too little is left.
-        BadDataOption: the task is a classification, before which a model has nothing to forget.
+        BadDataOption: too little is left, or the task is a classification, whose loss is of no text.
 
     """
     options = options if options is not None else DataOptions()
@@ -52,8 +51,10 @@ def with_retention(
         raise BadDataOption(option="retention", value=source, problem=problem)
     own = DataOptions(token=options.token, max_examples=options.max_examples, text_unit=options.text_unit)
     rows = read_rows(source, own)
+    there = {column for row in rows.rows for column in row}
+    columns = {meaning: column for meaning, column in options.columns.items() if column in there}
     prepared = prepare(
-        read_contents(rows, task=task, mapped=own.columns, source=source),
+        read_contents(rows, task=task, mapped=columns, source=source),
         rows.class_names,
         task=task,
         tokenizer=tokenizer,
@@ -67,12 +68,12 @@ def with_retention(
     examples = sorted((each for part in prepared.parts.values() for each in part), key=lambda each: each.key)
     apart = [each for each in examples if each.key not in keys and each.input_ids.tobytes() not in packed]
     if len(apart) < LEAST:
-        problem = f"{len(apart)} examples that are not in the data are too few to show what is forgotten"
-        raise NoUsableData(source=source, problem=f"{problem}; give {LEAST} or more")
+        problem = f"holds {len(apart)} examples that are not in the data, too: give {LEAST} or more"
+        raise BadDataOption(option="retention", value=source, problem=problem)
     kept = tuple(apart[: options.test_items])
     if data.masking is not None:
         kept = tuple(masked(each, data.masking, seed="evaluation") for each in kept)
-    notes = (f"{len(examples) - len(apart):,} examples to be remembered are in the data, too: left out",)
+    notes = (f"{len(examples) - len(apart):,} examples of the retention text are in the data, too: left out",)
     facts = replace(data.facts, retention=source, retention_examples=len(kept))
     made = replace(
         data,

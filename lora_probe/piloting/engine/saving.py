@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def lora_arguments(candidate: Candidate, plan: Plan) -> dict[str, Any]:
         "r": candidate.rank,
         "lora_alpha": candidate.alpha,
         "target_modules": list(candidate.paths),
-        **candidate.lora,
+        **copy.deepcopy(dict(candidate.lora)),  # PEFT writes into the lists that it is given
         "lora_dropout": training.dropout,
         "use_rslora": training.use_rslora or bool(candidate.lora.get("use_rslora")),
         "use_dora": training.use_dora or bool(candidate.lora.get("use_dora")),
