@@ -117,7 +117,8 @@ def prepare(
     )
     new = ", ".join(printable(name, limit=60) for name in base.new_modules)
     head = (f"the checkpoint has no {new}: every arm trains it in full, from the same start",) if new else ()
-    notes = (*base.notes, *head, *loaded.notes, *(note.message for note in proposal.notes))
+    reasons = (favoured[each.targets] for each in proposal.candidates if each.targets in favoured)
+    notes = (*base.notes, *head, *loaded.notes, *(note.message for note in proposal.notes), *reasons)
     return Prepared(plan=plan, base=base, data=loaded, notes=notes)
 
 

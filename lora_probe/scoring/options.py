@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from lora_probe.errors import UnknownChoice
 from lora_probe.piloting.errors import BadPilotOption
 from lora_probe.piloting.options import read_options
+from lora_probe.targets import parse_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +69,7 @@ def read_score_options(options: Mapping[str, Any]) -> tuple[Passing, Settings]:
 
     Raises:
         BadPilotOption: a number is out of its range.
+        TargetSyntaxError: the target set cannot be read.
         UnknownChoice: there is no such option, or no such word for it.
 
     """
@@ -78,6 +80,9 @@ def read_score_options(options: Mapping[str, Any]) -> tuple[Passing, Settings]:
     given = {name: value for name, value in options.items() if value is not None}
     own = {name: given.pop(name) for name in Passing.__dataclass_fields__ if name in given}
     passing = Passing(**own)
+    if not isinstance(passing.targets, str):
+        raise BadPilotOption(option="targets", value=passing.targets, problem="must be a text")
+    parse_targets(passing.targets)
     _whole(passing.batches, "batches", least=1, most=_MOST_BATCHES)
     _whole(passing.seed, "seed", least=0, most=_LARGEST_SEED)
     arms = {"equal": "rank", "rank": passing.rank, "alpha_over_rank": passing.alpha_over_rank}
