@@ -43,6 +43,8 @@ class Findings:
     twins: Sequence[suite.Twins]
     simulated: Sequence[tuple[str, Tally]]
     races: Sequence[Race]
+    load: float
+    """Of the machine at the start; above the number of its cores, seconds are longer than they need be."""
 
 
 def main() -> None:
@@ -53,7 +55,9 @@ def main() -> None:
 
 def find() -> Findings:
     """Run everything, one after another."""
+    load = os.getloadavg()[0]
     return Findings(
+        load=load,
         outcomes=list(suite.plantings()),
         nulls=list(suite.nulls()),
         twins=list(suite.twins()),
@@ -68,7 +72,8 @@ def render(found: Findings) -> Iterator[str]:
     yield ""
     yield f"Written by `make planted-report` (`{COMMAND}`); `make planted` holds the same to its bounds."
     yield ""
-    yield f"- {platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
+    yield f"- {machine}; load average at the start {found.load:.0f}"
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     yield f"- lora-probe {__version__}, Python {platform.python_version()}, {versions}"
     yield f"- {datetime.now(timezone.utc):%Y-%m-%d}; intervals of rates are exact binomial ones at 95%"
@@ -212,8 +217,8 @@ def _races(races: Sequence[Race]) -> Iterator[str]:
     yield "|:--|:--|:--|--:|--:|--:|--:|--:|--:|--:|--:|"
     for each in races:
         yield (
-            f"| `{each.planted}` | `{each.pilot_says}` | `{each.naive_says}` | "
-            f"{each.runs_taken} of {each.runs} "
+            f"| `{each.planted}` | `{each.pilot_says}` | `{each.naive_says}` "
+            f"| {each.runs_taken} of {each.runs} "
             f"| {each.pilot_seconds:.0f} s | {each.naive_seconds:.0f} s | **{each.ratio:.1f}{TIMES}** "
             f"| {each.pilot_cpu:.0f} s | {each.naive_cpu:.0f} s | **{each.cpu_ratio:.1f}{TIMES}** "
             f"| {each.work_ratio:.1f}{TIMES} |"

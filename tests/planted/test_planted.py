@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from transformers.utils import logging
 
 from lora_probe.piloting.outcome import Answer, Relation
+from tests.planted.naive import Race
 from tests.planted.planting import BUDGET, DIVERGENCE, SETS, plant
-from tests.planted.suite import NULLS, PLANTINGS, nulls, pilot_on, plantings, twins
+from tests.planted.report import Findings, render
+from tests.planted.suite import NULLS, PLANTINGS, Null, Outcome, Twins, nulls, pilot_on, plantings, twins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +55,34 @@ def test_one_set_spelled_twice_is_equivalent_to_itself(tmp_path: Path) -> None:
     (pair,) = found.pairs
     assert pair.relation is Relation.EQUIVALENT
     assert (pair.difference, pair.low, pair.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_report_counts_what_is_resolved_and_what_is_not() -> None:
+    """Neither an unresolved planting nor one with a decoy preferred is counted as resolved."""
+    right = Outcome(
+        number=0, planted="mlp.up", divergence=0.5, entropy=2.0, answer="better", best="mlp.up",
+        recommended="mlp.up", preferred=(), planted_dropped=False, finalists=3, planted_loss=2.1,
+        base_loss=2.5, closest="mlp.gate", difference=-0.2, low=-0.3, high=-0.1, low_confidence=False,
+        work_ratio=6.0, seconds=20.0,
+    )  # fmt: skip
+    open_ = replace(right, answer="unresolved", recommended=None)
+    wrong = replace(right, best="mlp.gate", recommended="mlp.gate", preferred=("mlp.gate",))
+    null = Null(number=0, answer="unresolved", recommended=None, gain=-0.01, seconds=1.0)
+    same = Twins(planted="mlp.up", verdicts=20, any_better=1, answered_better=1, equivalent=2)
+    raced = Race(
+        number=0, planted="mlp.up", pilot_says="mlp.up", naive_says="mlp.up", pilot_seconds=10.0,
+        naive_seconds=60.0, pilot_cpu=10.0, naive_cpu=70.0, runs=90, runs_taken=30, threads=1, work_ratio=6.0,
+    )  # fmt: skip
+    found = Findings(
+        outcomes=(right, open_, wrong), nulls=(null,), twins=(same,), simulated=(), races=(raced,), load=1.0
+    )
+    text = "\n".join(render(found))
+    assert [each.resolved for each in found.outcomes] == [True, False, False]
+    assert "resolved: **1 of 3 (" in text
+    assert "dropped by halving: **1 of 3 (" in text
+    assert "one arm called better than the other: **1 of 20 (0.1 to 24.9%)**" in text
+    assert "| 30 of 90 | 10 s | 60 s | **6.0" in text
+    assert "scaled up" in text
 
 
 @pytest.mark.planted
