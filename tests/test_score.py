@@ -1,4 +1,4 @@
-"""Scores from end to end: a model in a folder, data in a file, and the answers in Python and on the command line."""
+"""Scores from end to end: a model in a folder, data in a file, and what Python and the shell get."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _QUICK = {"batches": 3, "batch_size": 2, "max_length": 16, "rank": 2, "device": "cpu"}
 _WORDS = ["--batches", "3", "--batch-size", "2", "--max-length", "16", "--rank", "2", "--device", "cpu"]
-PILOT = tuple(
+PILOT = (
     "--steps 2 --batch-size 2 --max-length 16 --rank 2 --rungs none --seeds 1 --grid 1 --extensions 0 "
-    "--evaluations 1 --tuning-items 8 --test-items 8 --no-rerun --device cpu --engine stacked".split()
+    "--evaluations 1 --tuning-items 8 --test-items 8 --no-rerun --device cpu --engine stacked"
 )
 _ROLES = {f"text:{name}" for name in (
     "attention.q", "attention.k", "attention.v", "attention.o", "mlp.gate", "mlp.up", "mlp.down",
@@ -111,7 +111,9 @@ def test_a_heat_map_is_drawn_on_the_axes_it_is_given(scores: Scores) -> None:
     ax = Figure().subplots()
     assert draw_heat_map(heat_map(scores, Signal.NFN), ax) is ax
     assert [label.get_text() for label in ax.get_yticklabels()][:2] == ["attention.q", "attention.k"]
-    assert ax.images[0].get_array().shape == (7, 2)
+    drawn = ax.images[0].get_array()
+    assert drawn is not None
+    assert drawn.shape == (7, 2)
 
 
 def test_the_page_is_well_formed_and_escapes(scores: Scores) -> None:
@@ -269,7 +271,7 @@ def test_a_pilot_tries_what_scores_propose(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``--propose`` adds sets beside the candidates, says why, and the pilot can go on with them."""
-    words = [*PILOT, "--candidate", "all-linear", "--propose", "2"]
+    words = [*PILOT.split(), "--candidate", "all-linear", "--propose", "2"]
     out = tmp_path / "out"
     command = ["pilot", str(place / "model"), "-d", str(place / "data.jsonl"), "-o", str(out), *words]
     assert run(command) == 0

@@ -137,7 +137,8 @@ def test_nfn_is_the_mean_over_real_tokens(name: str) -> None:
 def _weight(model: nn.Module, site: Site) -> torch.Tensor:
     """Return W as (out, in)."""
     weight: Any = model.get_submodule(site.path).weight
-    return weight.detach().T if site.kind is Kind.CONV1D else weight.detach()
+    found: torch.Tensor = weight.detach()
+    return found.T if site.kind is Kind.CONV1D else found
 
 
 def test_padding_changes_no_signal() -> None:
@@ -169,13 +170,13 @@ def test_energy_has_the_expectation_of_the_formula() -> None:
     sites = _sites(model, "attention.v+mlp.down")
     rank = 3000
     passes = _measured(model, sites, [batch], rank=rank)
-    for site in sites:
-        model.get_submodule(site.path).weight.requires_grad_(True)  # type: ignore[union-attr]
+    weights: dict[str, Any] = {site.path: model.get_submodule(site.path).weight for site in sites}
+    for weight in weights.values():
+        weight.requires_grad_(True)
     logits = model(**batch.inputs).logits[:, :-1]
     functional.cross_entropy(logits.flatten(0, 1), batch.labels[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
     for site in sites:
-        whole: Any = model.get_submodule(site.path).weight.grad
-        expected = SCALE**2 * rank * float(whole.square().sum()) / (3 * site.in_features)
+        expected = SCALE**2 * rank * float(weights[site.path].grad.square().sum()) / (3 * site.in_features)
         assert passes.modules[site.path].energy == pytest.approx(expected, rel=0.1)
 
 
@@ -281,7 +282,7 @@ class _Packed(nn.Module):
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.register_buffer("scale", layer.weight.detach().abs().amax() / 127)
+        self.scale = float(layer.weight.detach().abs().amax() / 127)
         packed = (layer.weight.detach() / self.scale).round().to(torch.int8)
         self.weight = nn.Parameter(packed, requires_grad=False)
         self.bias = layer.bias
@@ -301,7 +302,8 @@ def test_packed_weights_are_scored_as_what_they_stand_for() -> None:
         layer: Any = packed.get_submodule(site.path)
         setattr(packed.get_submodule(parent), name, _Packed(layer))
         unpacked: Any = packed.get_submodule(site.path)
-        plain.get_submodule(site.path).weight.data = unpacked.weight.float() * unpacked.scale  # type: ignore[union-attr]
+        same: Any = plain.get_submodule(site.path)
+        same.weight.data = unpacked.weight.float() * unpacked.scale
     one, other = (_measured(model, sites, _batches()) for model in (packed, plain))
     for path, measured in one.modules.items():
         assert measured.nfn == pytest.approx(other.modules[path].nfn, rel=1e-4)

@@ -110,6 +110,7 @@ class _Probe:
     def see(self, x: Tensor, y: Tensor, tokens: Tokens, trigger: Tensor) -> Tensor:
         self.called, self._dtype = True, x.dtype
         bias: Any = getattr(self.module, "bias", None)
+        x = x.to(y.device)  # accelerate moves inputs inside of a layer
         with torch.no_grad():
             self._norm.add(x.detach(), y.detach(), bias, tokens.kept(self._site, x))
         return self._factor.tap(x, y, trigger) if torch.is_grad_enabled() else y
