@@ -34,7 +34,7 @@ from lora_probe.report.pilot_figures import (
 from lora_probe.report.pilot_html import pilot_fragment, pilot_page
 from lora_probe.report.pilot_markdown import pilot_markdown
 from lora_probe.report.pilot_table import PilotTable
-from lora_probe.report.pilot_wording import adapter_config, duration, export_command, loss_text, signed
+from lora_probe.report.pilot_wording import adapter_config, duration, export_command, how, loss_text, signed
 from tests.pilot_findings import sample_analysis
 from tests.pilot_samples import BASE_LOSS, sample_plan, sample_results
 
@@ -258,3 +258,16 @@ def test_a_narrow_terminal_keeps_figures_whole() -> None:
     for row in sample_analysis().leaderboard:
         assert exact(row.trainable_parameters) in text
         assert loss_text(row.test_loss) in text
+
+
+def test_alpha_and_what_is_left_over_are_told() -> None:
+    """How a pilot was done includes alpha by rank, and what whole ranks leave of the common budget."""
+    found = sample_analysis()
+    sets = [
+        replace(each, left_over=43_520 - each.trainable_parameters) if each.rank else each
+        for each in found.plan.candidates
+    ]
+    told = " ".join(how(replace(found, plan=replace(found.plan, candidates=tuple(sets)))))
+    assert "Alpha is 2 times the rank." in told
+    unspent = "mlp 512, attention 1,088, qv 512, o+down 512"
+    assert f"Parameters of the common budget that whole ranks leave unspent: {unspent}." in told

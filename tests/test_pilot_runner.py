@@ -103,6 +103,14 @@ def test_curves_of_different_units_meet() -> None:
     assert evaluation_steps(plan, unit) == (4, 8, 10)
 
 
+def test_dead_adapters_are_spoken_of_at_once(tmp_path: Path) -> None:
+    """Once a trial's first stretch is over, an adapter without gradient is named."""
+    heard = Heard()
+    run(tmp_path, small_plan("qv", "mlp", seeds=(0,), grid=(1.0,), rerun=False), FakeEngine(), observer=heard)
+    said = [each for each in heard.sentences if "no gradient reaches" in each]
+    assert said == ["qv: no gradient reaches model.dead", "mlp: no gradient reaches model.dead"]
+
+
 def test_dead_adapters_are_logged_once(tmp_path: Path) -> None:
     """The gradient check belongs to the first stretch of a unit."""
     run(tmp_path, small_plan("qv", "mlp", rungs=()), FakeEngine())

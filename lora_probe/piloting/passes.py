@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Desk", "PassCrashed", "evaluation_steps", "run_pass"]
 
 _LONGEST_REASON = 300
+_SHOWN = 3
+"""Paths that a sentence names."""
 
 
 class PassCrashed(Exception):
@@ -120,6 +122,7 @@ class _Pass:
         reports = [self._step(step) for step in range(start, stop)]
         seconds = time.perf_counter() - began
         entries: list[Entry] = list(self._trained(reports, start, seconds))
+        self._warn_of_idle(entries)
         news = [each for report in reports for each in report.failed if each.trial not in self.failed]
         self.failed.update(each.trial for each in news)
         ends = stop == self.wave.unit.stop
@@ -160,6 +163,17 @@ class _Pass:
                 tokens=sum(report.tokens for report in own),
                 seconds=seconds / len(alive),
             )
+
+    def _warn_of_idle(self, entries: Iterable[Entry]) -> None:
+        """Say at once which adapters get no gradient: most likely the user wants to stop and look."""
+        dead: dict[str, dict[str, None]] = {}
+        for entry in entries:
+            if isinstance(entry, Trained) and entry.dead and entry.start == 0:
+                dead.setdefault(entry.trial.candidate, {}).update(dict.fromkeys(entry.dead))
+        for name, paths in dead.items():
+            shown = ", ".join(printable(path, limit=80) for path in list(paths)[:_SHOWN])
+            more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+            self.desk.observer.said(f"{printable(name, limit=60)}: no gradient reaches {shown}{more}")
 
     def _evaluated(self, splits: Iterable[Split]) -> Iterator[Evaluated]:
         for split in splits if self._alive() else ():

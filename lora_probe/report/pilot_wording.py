@@ -214,6 +214,12 @@ def _how(analysis: Analysis) -> Iterator[str]:
         yield "Every set got the same rank."
     else:
         yield "Every set got the rank at which it trains as many parameters as the others, or just below."
+        left = [f"{each.name} {exact(each.left_over)}" for each in plan.candidates if each.left_over]
+        if left:
+            yield f"Parameters of the common budget that whole ranks leave unspent: {', '.join(left)}."
+    ratios = sorted({each.alpha / each.rank for each in plan.candidates if each.rank})
+    if ratios:
+        yield f"Alpha is {' or '.join(f'{ratio:g}' for ratio in ratios)} times the rank."
     steps = _count(training.steps, "batch", "batches")
     rows = _count(training.batch_size * training.accumulation, "row")
     yield f"""All arms saw the same {steps} of {rows} of up to {_count(training.max_length, "token")}, in the
