@@ -139,3 +139,9 @@ def test_places_are_counted_by_machine() -> None:
     assert Needs(gpus=0, cpus=2).places(nodes) == 4
     assert Needs(gpus=0, cpus=1).places(nodes) == 9
     assert Needs(gpus=0, cpus=9).places(nodes) == 0
+
+
+def test_a_bootstrap_of_one() -> None:
+    """So few resamples that they make no interval are refused, rather than believed."""
+    with pytest.raises(BadPilotOption, match="resamples must be 100 or more, got 1"):
+        read_options({"resamples": 1})

@@ -19,10 +19,11 @@ from tests.pilot_runs import make_data, make_model
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.ray
 SETTINGS = shlex.split(
-    "-c attention -c mlp --rank 2 --steps 12 --rungs none --no-rerun --seeds 2 --max-length 16 --batch-size 2 "
-    "--tuning-items 8 --test-items 8 --evaluations 3 --learning-rate 0.005 --extensions 0 --resamples 200 "
-    "--wave 1 --device cpu --quiet"
+    "-c attention -c mlp --rank 2 --steps 12 --rungs none --no-rerun --seeds 2 --max-length 16 "
+    "--batch-size 2 --tuning-items 8 --test-items 8 --evaluations 3 --learning-rate 0.005 --extensions 0 "
+    "--resamples 200 --wave 1 --device cpu --quiet"
 )
 
 

@@ -23,6 +23,8 @@ RAY = "ray"
 _SCHEDULES = ("constant", "linear", "cosine")
 _HIGHEST_RATE = 10.0
 _MOST_STEPS = 10**7
+_LEAST_RESAMPLES = 100
+"""Fewer have no 2.5th percentile worth the name."""
 
 
 class PilotOptions(TypedDict, total=False):
@@ -247,6 +249,12 @@ def _protocol(given: Mapping[str, Any]) -> Protocol:
         _within(getattr(protocol, name), name, "0 or more", lambda value: value >= 0)
     for name in ("tuning_items", "test_items", "evaluations", "resamples"):
         _whole(getattr(protocol, name), name)
+    _within(
+        protocol.resamples,
+        "resamples",
+        f"{_LEAST_RESAMPLES} or more",
+        lambda value: value >= _LEAST_RESAMPLES,
+    )
     _one_of(protocol.equal, ("parameters", "rank"), "equal")
     return protocol
 
