@@ -15,6 +15,8 @@ from transformers import AutoModelForSequenceClassification
 
 from lora_probe.cli import run
 from lora_probe.piloting.log import read_history
+from lora_probe.piloting.options import read_options
+from lora_probe.piloting.preparation import prepare
 from lora_probe.piloting.records import Evaluated, Split
 from tests.pilot_runs import WORDS, make_data, make_model
 
@@ -205,3 +207,32 @@ def test_packing_is_refused_where_examples_would_meet(
     assert "in MambaForCausalLM an example would see those that are packed before it" in message
     assert "--packing" in message
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("known", "kept"),
+    [
+        (("late", "early"), True),
+        (("late", "never", "early"), True),
+        (("good", "bad", "ugly"), False),
+    ],
+)
+def test_a_trained_head_keeps_its_classes(
+    place: Path, tmp_path: Path, known: tuple[str, ...], *, kept: bool
+) -> None:
+    """Labels get the numbers that a classifier's head has for them; a head of other classes gives way."""
+    model = make_model(
+        tmp_path / "model", "Bert", "ForSequenceClassification", num_labels=len(known),
+        id2label=dict(enumerate(known)), label2id={name: number for number, name in enumerate(known)},
+    )  # fmt: skip
+    settings = read_options({"tuning_items": 8, "test_items": 8, "device": "cpu", "max_length": 16})
+    said: list[str] = []
+    prepared = prepare(model, str(place / "classes.csv"), ["mlp"], settings, tell=said.append)
+    assert prepared.data.label_names == (known if kept else ("early", "late"))
+    assert {example.labels[0] for example in prepared.data.train} == ({0, len(known) - 1} if kept else {0, 1})
+    assert prepared.base.new_modules == (() if kept else ("classifier",))
+    note = "new, and trained in full from the same start in every arm: classifier"
+    assert (note in prepared.notes) is not kept
+    head = load_file(model / "model.safetensors")["classifier.weight"]
+    weights = dict(prepared.base.model.named_parameters())
+    assert torch.equal(weights["classifier.weight"], head) is kept

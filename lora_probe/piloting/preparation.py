@@ -85,6 +85,7 @@ def prepare(
         packing=settings.training.packing,
         positions=positions,
         options=options,
+        head_classes=opened.head_classes(task),
     )
     if settings.retention is not None:
         loaded = with_retention(
@@ -116,7 +117,7 @@ def prepare(
         command=tuple(command),
     )
     new = ", ".join(printable(name, limit=60) for name in base.new_modules)
-    head = (f"the checkpoint has no {new}: every arm trains it in full, from the same start",) if new else ()
+    head = (f"new, and trained in full from the same start in every arm: {new}",) if new else ()
     reasons = (favoured[each.targets] for each in proposal.candidates if each.targets in favoured)
     notes = (*base.notes, *head, *loaded.notes, *(note.message for note in proposal.notes), *reasons)
     return Prepared(plan=plan, base=base, data=loaded, notes=notes)

@@ -91,6 +91,7 @@ def load_base(
         arguments["device_map"] = device_map or {"": where}
     if task in _CLASSIFICATION:
         arguments |= {"num_labels": len(classes), "id2label": dict(enumerate(classes))}
+        arguments["ignore_mismatched_sizes"] = True  # a head for other classes gives way to a new one
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_HEAD_SEED)
         model, missing = _load(opened, task, arguments)
@@ -118,7 +119,7 @@ def load_base(
 
 
 def _load(opened: Opened, task: Task, arguments: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
-    """Return the model, and the names of the weights that its checkpoint does not hold."""
+    """Return the model, and the names of the weights that its checkpoint lacks, or has for other classes."""
     with quiet():
         import transformers
 
@@ -142,7 +143,14 @@ def _load(opened: Opened, task: Task, arguments: dict[str, Any]) -> tuple[Any, t
             problem=f"{model_class.__name__} cannot be loaded from {opened.folder} ({reason(error)})",
             advice="check that the folder is whole",
         ) from error
-    return model, tuple(sorted(report["missing_keys"]))
+    unfit = sorted(name for name, *_ in report.get("mismatched_keys", ()))
+    if broken := [name for name in unfit if name.startswith(f"{model.base_model_prefix}.")]:
+        raise UnfitModel(
+            model=opened.model,
+            problem=f"{printable(broken[0], limit=60)} has another shape there than its config says",
+            advice="check that config.json belongs to the weights",
+        )
+    return model, tuple(sorted({*report["missing_keys"], *unfit}))
 
 
 def model_class_for(opened: Opened, task: Task) -> Any:

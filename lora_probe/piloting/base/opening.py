@@ -53,6 +53,16 @@ class Opened:
         masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
         return Task.MASKED_LM if self.config.get("model_type") in masked else Task.CAUSAL_LM
 
+    def head_classes(self, task: Task) -> tuple[str, ...]:
+        """Return the names of the classes that the checkpoint's head knows; none where it has no head."""
+        names = self.config.get("id2label")
+        classifies = task in {Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION}
+        if not (classifies and task is self.likely_task() and isinstance(names, dict)):
+            return ()
+        numbered = {str(number): str(name) for number, name in names.items()}
+        found = (numbered.get(str(number)) for number in range(len(numbered)))
+        return tuple(name for name in found if name is not None)
+
     def tokenizer(self) -> Any:
         """Return the tokenizer beside the weights.
 

@@ -23,18 +23,28 @@ _LONGEST_NUMBER = 18
 
 
 def find_classes(
-    contents: Contents, names: Mapping[str, tuple[str, ...]], *, source: str
+    contents: Contents, names: Mapping[str, tuple[str, ...]], *, source: str, head: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Return the names of the classes, and the number of each label as it is written.
 
-    The order is the dataset's own where it names its classes; else whole numbers go by size, all other labels
-    by name.
+    The classes are those of `head`, a classifier's, where it knows all that the data name. Else the order is
+    the dataset's own where it names its classes; else whole numbers go by size, all other labels by name.
 
     Raises:
         NoUsableData: all labels are equal, or hardly two are.
         BadExample: a number is none of those that the dataset names.
 
     """
+    found, numbers = _classes_of_data(contents, names, source=source)
+    if not set(found) <= set(head):
+        return found, numbers
+    place = {name: number for number, name in enumerate(head)}
+    return tuple(head), {label: place[found[number]] for label, number in numbers.items()}
+
+
+def _classes_of_data(
+    contents: Contents, names: Mapping[str, tuple[str, ...]], *, source: str
+) -> tuple[tuple[str, ...], dict[str, int]]:
     meaning = "labels" if contents.layout.kind is Kind.TAGGED else "label"
     labels = dict.fromkeys(_labels(contents.contents, meaning))
     named = names.get(contents.layout.columns[meaning])

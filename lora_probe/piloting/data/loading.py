@@ -44,12 +44,14 @@ def load_data(
     packing: bool = False,
     positions: int | None = None,
     options: DataOptions | None = None,
+    head_classes: Sequence[str] = (),
 ) -> PilotData:
     """Read, tokenize and split data.
 
     `source` names files (JSON Lines, JSON, CSV, TSV, Parquet, plain text), a folder of such, or a dataset id.
     Rows are cut to `max_length` tokens; with `packing`, several examples to train on share a row of that
-    length. `positions` is how many tokens the model can see, where it has a limit.
+    length. `positions` is how many tokens the model can see, where it has a limit. `head_classes` are those
+    of a classifier that is trained further: labels get its numbers where it knows them all.
 
     Raises:
         DataNotFound, DatasetUnavailable, UnreadableData: the source gives no rows.
@@ -72,6 +74,7 @@ def load_data(
         max_length=max_length,
         positions=positions,
         options=options,
+        head_classes=head_classes,
         source=name,
     )
     _check_enough(prepared, source=name, positions=positions)

@@ -19,7 +19,7 @@ from lora_probe.piloting.data.splitting import part_of
 from lora_probe.piloting.records import Split, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lora_probe.piloting.data.contents import Contents
     from lora_probe.piloting.data.tokenized import Tokenized
@@ -58,6 +58,7 @@ def prepare(
     positions: int | None,
     options: DataOptions,
     source: str,
+    head_classes: Sequence[str] = (),
 ) -> Prepared:
     """Tokenize `contents` and split them; of equal tokens the one with the smallest key stays.
 
@@ -69,7 +70,7 @@ def prepare(
     names: tuple[str, ...] = ()
     classes: dict[str, int] = {}
     if task in {Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION}:
-        names, classes = find_classes(contents, class_names, source=source)
+        names, classes = find_classes(contents, class_names, head=head_classes, source=source)
     made = _tokenized(
         contents, classes, task=task, tokenizer=tokenizer, max_length=max_length, options=options
     )
