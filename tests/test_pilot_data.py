@@ -332,6 +332,12 @@ def test_a_million_characters_are_one_example(tmp_path: Path) -> None:
         (text_rows(PARAGRAPHS), {"task": Task.MASKED_LM}, UnfitTokenizer, "has no mask token"),
         (
             text_rows(PARAGRAPHS),
+            {"options": DataOptions(split="test")},
+            BadDataOption,
+            "data_split 'test' is for dataset ids, and the data are files",
+        ),
+        (
+            text_rows(PARAGRAPHS),
             {"options": DataOptions(test_items=2)},
             BadDataOption,
             "test items '2' is too few",

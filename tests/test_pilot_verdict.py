@@ -105,6 +105,18 @@ def test_nothing_to_compare(best: str | None, sentence: str) -> None:
     assert (verdict.answer, verdict.sentence) == (Answer.UNRESOLVED, sentence)
 
 
+@pytest.mark.parametrize("rivals", [(), (_against("qv", BETTER),)])
+def test_a_base_as_good_as_every_set_is_said_first(rivals: tuple[Comparison, ...]) -> None:
+    """Nothing is recommended where training made the model worse, also where one arm alone came to the end."""
+    names = ("mlp", *(each.second for each in rivals))
+    standings = Standings(
+        best="mlp", places=names, seeds=(0, 1, 2), pairs=rivals, against_best=rivals, gain=-3.2
+    )
+    verdict = decide(PLAN, standings, (), complete=True, failed=())
+    assert (verdict.answer, verdict.recommended) == (Answer.UNRESOLVED, None)
+    assert verdict.sentence.startswith("Adapt nothing yet: no set made the model better")
+
+
 def test_doubts_lower_the_confidence() -> None:
     """Warnings that doubt the verdict become its caveats, others do not."""
     rivals = (_against("qv", BETTER),)

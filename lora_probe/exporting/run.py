@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_probe.budgeting.choice import LoraOptions, choose
 from lora_probe.budgeting.ranks import read_ranks
+from lora_probe.budgeting.unused import check_patterns, check_saved
 from lora_probe.errors import BadQuantity, UnknownChoice
 from lora_probe.exporting import (
     axolotl,
@@ -21,7 +22,6 @@ from lora_probe.exporting import (
     unsloth,
 )
 from lora_probe.exporting.plan import Plan
-from lora_probe.exporting.unused import check_used
 from lora_probe.peft_rules import Inventory, predict
 from lora_probe.targets import TargetSpec
 
@@ -121,7 +121,8 @@ def _plan(
         choose(inventory, text, known).settings, rank=rank, alpha=alpha, dropout=dropout, alpha_pattern=alphas
     )
     prediction = predict(inventory, settings)
-    check_used(settings, prediction, inventory)
+    check_saved(settings, inventory)
+    check_patterns(settings, prediction)
     return Plan(trainer=trainer, inventory=inventory, text=text, settings=settings, prediction=prediction)
 
 

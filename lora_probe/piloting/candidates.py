@@ -9,6 +9,7 @@ from lora_probe.budgeting.choice import choose
 from lora_probe.budgeting.cost import SetCost
 from lora_probe.budgeting.limits import read_count
 from lora_probe.budgeting.ranks import read_ranks, read_set_at_rank
+from lora_probe.budgeting.unused import check_saved
 from lora_probe.errors import ConflictingOptions, NotExpressible, PeftRefusal, UnknownChoice, UnmatchedTarget
 from lora_probe.graph import Adaptable, Note
 from lora_probe.peft_rules import ALL_LINEAR, Inventory
@@ -200,6 +201,7 @@ def _cost_or_refusal(
 
 def _cost(inventory: Inventory, text: str, options: Mapping[str, Any]) -> SetCost:
     choice = choose(inventory, text, options)
+    check_saved(choice.settings, inventory)
     return SetCost(inventory, choice.settings, dtype="float32", wanted=choice.sites)
 
 

@@ -28,14 +28,15 @@ def sentence(
     plan: Plan, standings: Standings, recommended: str | None, *, complete: bool, failed: Sequence[str]
 ) -> str:
     """Return what the pilot says; differences of language models as shares of perplexity, others in nats."""
+    useless = standings.gain is not None and standings.gain <= 0
+    if complete and useless:
+        return (
+            "Adapt nothing yet: no set made the model better on unseen examples than it was; look at the "
+            f"learning rates, the steps and the data ({plan.training.steps} steps)."
+        )
     if not complete or not standings.rivals:
         return _without_answer(standings, complete=complete, failed=failed)
     budget = _budget(plan, standings)
-    if standings.gain is not None and standings.gain <= 0:
-        return (
-            "Adapt nothing yet: no set made the model better on unseen examples than it was; look at the "
-            f"learning rates, the steps and the data ({budget})."
-        )
     if recommended is None:
         return _unresolved(plan, standings, budget)
     if any(each.relation is Relation.EQUIVALENT for each in standings.rivals):

@@ -125,6 +125,10 @@ def read_rows(source: str | Sequence[str], options: DataOptions) -> Rows:
     found = find_sources(source)
     if isinstance(found, str):
         return read_dataset(found, options)
+    for option in ("name", "split", "revision"):
+        if value := getattr(options, option):
+            problem = "is for dataset ids, and the data are files"
+            raise BadDataOption(option=f"data_{option}", value=value, problem=problem)
     return read_files(found, limit=options.max_examples, text_unit=options.text_unit)
 
 

@@ -13,20 +13,28 @@ if TYPE_CHECKING:
 
     from lora_probe.peft_rules import Inventory, LoraSettings, Prediction
 
-__all__ = ["check_used"]
+__all__ = ["check_patterns", "check_saved"]
 
 
-def check_used(settings: LoraSettings, prediction: Prediction, inventory: Inventory) -> None:
-    """Check that whatever the options of `settings` name is there.
+def check_saved(settings: LoraSettings, inventory: Inventory) -> None:
+    """Check that the modules to save are there.
 
     Raises:
-        UnmatchedTarget: an entry of `modules_to_save` is the end of no module's path, or a pattern of ranks
-            or alphas applies to no adapter.
+        UnmatchedTarget: an entry of `modules_to_save` is the end of no module's path.
 
     """
     for entry in settings.modules_to_save:
         if not any(path.endswith(entry) for path in inventory.paths):
             raise _unmatched(entry, "in modules_to_save is no module of this model", inventory.paths)
+
+
+def check_patterns(settings: LoraSettings, prediction: Prediction) -> None:
+    """Check that every pattern of ranks or alphas applies to something.
+
+    Raises:
+        UnmatchedTarget: a pattern of ranks or alphas applies to no adapter.
+
+    """
     keys = [adapter.key for adapter in prediction.adapters]
     for name in ("rank_pattern", "alpha_pattern"):
         for pattern in getattr(settings, name):
