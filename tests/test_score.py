@@ -179,6 +179,19 @@ def test_experts_are_left_out_with_a_note(tmp_path: Path) -> None:
         )
 
 
+def test_what_peft_refuses_is_left_out(tmp_path: Path) -> None:
+    """Of Mamba, PEFT refuses one layer and the model reads another's weight: both are named."""
+    make_model(tmp_path / "mamba", "Mamba", state_size=4)
+    make_data(tmp_path / "data.jsonl")
+    found = lora_probe.score(tmp_path / "mamba", str(tmp_path / "data.jsonl"), **_QUICK)  # type: ignore[arg-type]
+    names = {site.path.rpartition(".")[2] for site in found.sites}
+    assert names == {"in_proj", "x_proj"}
+    left = {name.split(".")[-2]: each.reason for each in found.skipped for name in each.parameters}
+    assert set(left) == {"out_proj", "dt_proj"}
+    assert "PEFT refuses" in left["out_proj"]
+    assert "never called" in left["dt_proj"]
+
+
 def test_a_new_head_is_named_and_not_scored(tmp_path: Path) -> None:
     """A classification head that starts from chance is trained in full: a note says what that does."""
     make_model(tmp_path / "bert", "Bert", "Model")

@@ -337,6 +337,7 @@ def test_half_precision_is_measured_in_single() -> None:
         ((3, 2), [[True, True], [True, False], [True, False]]),
         ((6,), [True, True, True, True, False, False]),
         ((1, 6), [[True, True, True, True, False, False]]),
+        ((2, 1, 3), [[[True, True, True]], [[True, False, False]]]),
         ((2,), [True, True]),
     ],
 )

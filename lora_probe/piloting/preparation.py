@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lora_probe.piloting.data import PilotData
     from lora_probe.piloting.options import Settings
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Loaded", "Prepared", "library_versions", "load", "prepare"]
 
 _LONGEST_LIMIT = 10**6
 """Tokenizers without a limit say so with a huge one."""
@@ -43,6 +43,16 @@ class Prepared:
     """What a reader should know before the first step, one sentence each."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Loaded:
+    """A model with its weights, and data as its tokenizer reads them."""
+
+    base: Base
+    data: PilotData
+    max_length: int
+    """Tokens of a row, at most."""
+
+
 def prepare(
     model: str | os.PathLike[str],
     data: str | Sequence[str],
@@ -55,6 +65,42 @@ def prepare(
     """Find and load the model, read the data, and solve the ranks.
 
     `tell` hears what is being done.
+
+    Raises:
+        LoraProbeError: something of it is missing, broken, or does not fit together.
+
+    """
+    loaded = load(model, data, settings, tell=tell)
+    base, task = loaded.base, loaded.data.facts.task
+    favoured = _favoured(base, loaded.data, settings, tell=tell) if settings.propose else {}
+    proposal = _propose(base, task, candidates, settings, tuple(favoured))
+    plan = Plan(
+        model=base.facts,
+        data=loaded.data.facts,
+        candidates=proposal.candidates,
+        training=replace(settings.training, max_length=loaded.max_length),
+        protocol=replace(settings.protocol, accuracy=_counts_right(settings, task)),
+        engine=settings.engine,
+        device=base.device.type,
+        wave=settings.wave,
+        versions=library_versions(),
+        command=tuple(command),
+    )
+    new = ", ".join(printable(name, limit=60) for name in base.new_modules)
+    head = (f"new, and trained in full from the same start in every arm: {new}",) if new else ()
+    reasons = (favoured[each.targets] for each in proposal.candidates if each.targets in favoured)
+    notes = (*base.notes, *head, *loaded.data.notes, *(note.message for note in proposal.notes), *reasons)
+    return Prepared(plan=plan, base=base, data=loaded.data, notes=notes)
+
+
+def load(
+    model: str | os.PathLike[str],
+    data: str | Sequence[str],
+    settings: Settings,
+    *,
+    tell: Callable[[str], None],
+) -> Loaded:
+    """Find and load the model, and read the data.
 
     Raises:
         LoraProbeError: something of it is missing, broken, or does not fit together.
@@ -102,25 +148,7 @@ def prepare(
     )
     if settings.training.packing:
         require_packable(base)
-    favoured = _favoured(base, loaded, settings, tell=tell) if settings.propose else {}
-    proposal = _propose(base, task, candidates, settings, tuple(favoured))
-    plan = Plan(
-        model=base.facts,
-        data=loaded.facts,
-        candidates=proposal.candidates,
-        training=replace(settings.training, max_length=length),
-        protocol=replace(settings.protocol, accuracy=_counts_right(settings, task)),
-        engine=settings.engine,
-        device=base.device.type,
-        wave=settings.wave,
-        versions=_versions(),
-        command=tuple(command),
-    )
-    new = ", ".join(printable(name, limit=60) for name in base.new_modules)
-    head = (f"new, and trained in full from the same start in every arm: {new}",) if new else ()
-    reasons = (favoured[each.targets] for each in proposal.candidates if each.targets in favoured)
-    notes = (*base.notes, *head, *loaded.notes, *(note.message for note in proposal.notes), *reasons)
-    return Prepared(plan=plan, base=base, data=loaded, notes=notes)
+    return Loaded(base=base, data=loaded, max_length=length)
 
 
 def _favoured(
@@ -173,7 +201,8 @@ def _positions(opened: Opened, tokenizer: Any) -> int | None:
     return min((each for each in said if 0 < each < _LONGEST_LIMIT), default=None)
 
 
-def _versions() -> Mapping[str, str]:
+def library_versions() -> Mapping[str, str]:
+    """Return the versions of what decides the numbers of a run."""
     libraries = ("torch", "transformers", "peft", "datasets")
     return {
         "lora-probe": __version__,

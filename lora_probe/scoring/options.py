@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from lora_probe.budgeting.ranks import read_ranks
 from lora_probe.errors import UnknownChoice
+from lora_probe.peft_rules import ALL_LINEAR
 from lora_probe.piloting.errors import BadPilotOption
 from lora_probe.piloting.options import read_options
 from lora_probe.targets import parse_targets
@@ -55,7 +58,7 @@ class ScoreOptions(TypedDict, total=False):
 class Passing:
     """How scores are taken."""
 
-    targets: str = "all-linear"
+    targets: str = ALL_LINEAR
     batches: int = 8
     """Micro-batches: forward and backward passes."""
     rank: int = 8
@@ -83,10 +86,13 @@ def read_score_options(options: Mapping[str, Any]) -> tuple[Passing, Settings]:
     if not isinstance(passing.targets, str):
         raise BadPilotOption(option="targets", value=passing.targets, problem="must be a text")
     parse_targets(passing.targets)
+    read_ranks(passing.rank, where="rank")
+    scale = passing.alpha_over_rank
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+        raise BadPilotOption(option="alpha_over_rank", value=scale, problem="must be greater than 0")
     _whole(passing.batches, "batches", least=1, most=_MOST_BATCHES)
     _whole(passing.seed, "seed", least=0, most=_LARGEST_SEED)
-    arms = {"equal": "rank", "rank": passing.rank, "alpha_over_rank": passing.alpha_over_rank}
-    return passing, read_options({**given, **arms})
+    return passing, read_options(given)
 
 
 def _whole(value: Any, name: str, *, least: int, most: int) -> None:

@@ -7,8 +7,9 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lora_probe.errors import LoraProbeError
+from lora_probe.errors import LoraProbeError, PeftRefusal
 from lora_probe.graph import Adaptable, Kind
+from lora_probe.peft_rules import ALL_LINEAR
 from lora_probe.piloting.errors import UnfitModel
 from lora_probe.scoring.options import Passing, read_score_options
 from lora_probe.scoring.ranking import agreement, ranked_roles, signal_to_noise
@@ -66,18 +67,18 @@ def score(
         LoraProbeError: Something is missing, broken or does not fit; the subclass says what.
 
     """
-    from lora_probe.piloting.preparation import prepare
+    from lora_probe.piloting.preparation import library_versions, load
 
     passing, settings = read_score_options(options)
-    prepared = prepare(model, data, [passing.targets], settings, tell=tell)
+    loaded = load(model, data, settings, tell=tell)
     tell("scoring")
     return score_base(
-        prepared.base,
-        prepared.data,
+        loaded.base,
+        loaded.data,
         passing,
-        training=prepared.plan.training,
-        versions=prepared.plan.versions,
-        notes=(*prepared.base.notes, *prepared.data.notes),
+        training=settings.training,
+        versions=library_versions(),
+        notes=(*loaded.base.notes, *loaded.data.notes),
     )
 
 
@@ -102,8 +103,9 @@ def score_base(
     from lora_probe.scoring.signals.measuring import measure
 
     graph = scan(base.model)
-    chosen = resolve(graph, passing.targets)
+    chosen, refused = _chosen(graph, passing.targets)
     sites, skipped = _scorable(chosen, new=base.new_modules)
+    skipped = (*skipped, *refused)
     if not sites:
         why = "; ".join(each.reason for each in skipped)
         raise UnfitModel(
@@ -154,6 +156,24 @@ def score_base(
         notes=(*notes, *_notes(scored, passing, base)),
         versions=dict(versions or {}),
     )
+
+
+def _chosen(graph: ModuleGraph, targets: str) -> tuple[tuple[Site, ...], tuple[Skipped, ...]]:
+    """Return the sites of a target set, and those without which PEFT would take all-linear.
+
+    Of some models PEFT refuses all-linear as a whole because of one layer: the others are scored.
+    """
+    try:
+        return resolve(graph, targets), ()
+    except PeftRefusal as refusal:
+        if targets != ALL_LINEAR or not refusal.where:
+            raise
+        names = {path.rpartition(".")[2] for path in refusal.where}
+        reason = f"PEFT refuses them: {refusal.reason}"
+    linear = [site for site in graph if site.kind in _SCORED and site.path != graph.output_embedding]
+    refused = tuple(site.parameter for site in linear if site.name in names)
+    chosen = tuple(site for site in linear if site.name not in names)
+    return chosen, (Skipped(reason=reason, parameters=refused),)
 
 
 def _scorable(chosen: Sequence[Site], *, new: Sequence[str]) -> tuple[tuple[Site, ...], tuple[Skipped, ...]]:

@@ -60,6 +60,7 @@ class Tokens:
 def _arranged(mask: Tensor, rows: torch.Size) -> tuple[Tensor, ...]:
     """Return `mask` (B, T) in the shape `rows`, where that is a usual arrangement; else nothing."""
     batch, length = mask.shape
-    if rows in ((batch, length), (batch * length,), (1, batch * length)):
+    known = ((batch, length), (batch, 1, length), (batch, length, 1), (batch * length,), (1, batch * length))
+    if rows in known:
         return (mask.reshape(rows),)
     return (mask.T,) if rows == (length, batch) else ()
