@@ -107,7 +107,7 @@ def test_nothing_to_compare(best: str | None, sentence: str) -> None:
 
 @pytest.mark.parametrize("rivals", [(), (_against("qv", BETTER),)])
 def test_a_base_as_good_as_every_set_is_said_first(rivals: tuple[Comparison, ...]) -> None:
-    """Nothing is recommended where training made the model worse, also where one arm alone came to the end."""
+    """Nothing is recommended where training made the model worse, also of a single arm."""
     names = ("mlp", *(each.second for each in rivals))
     standings = Standings(
         best="mlp", places=names, seeds=(0, 1, 2), pairs=rivals, against_best=rivals, gain=-3.2
