@@ -13,6 +13,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lora_probe.errors import GraphFormatError
+from lora_probe.frames import frame_of
 from lora_probe.text import printable
 
 if TYPE_CHECKING:
@@ -243,12 +244,10 @@ class ModuleGraph:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a site: the columns of :class:`Site` and the role; layers are nullable integers."""
-        import pandas as pd
-
         columns = [item.name for item in fields(Site)]
-        rows = [[_plain(getattr(site, name)) for name in columns] for site in self.sites]
-        frame = pd.DataFrame(rows, columns=columns)
-        frame.insert(columns.index("part") + 1, "role", [site.role for site in self.sites])
+        rows = [[*(_plain(getattr(site, name)) for name in columns), site.role] for site in self.sites]
+        frame = frame_of(rows, [*columns, "role"])
+        frame.insert(columns.index("part") + 1, "role", frame.pop("role"))
         return frame.astype({"layer": "Int64", "weight_bytes": "Int64"})
 
     def _repr_html_(self) -> str:

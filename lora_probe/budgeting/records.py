@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.frames import frame_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -163,9 +165,5 @@ def _encode(value: Any) -> Any:
 
 
 def _frame(record: type, values: Iterable[Any]) -> pd.DataFrame:
-    import pandas as pd
-
     columns = [item.name for item in fields(record)]
-    return pd.DataFrame(
-        [[_encode(getattr(each, name)) for name in columns] for each in values], columns=columns
-    )
+    return frame_of([[_encode(getattr(each, name)) for name in columns] for each in values], columns)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.frames import frame_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -112,8 +114,6 @@ class Findings:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a finding, with the number of paths and the first of them."""
-        import pandas as pd
-
         columns = ["rule", "severity", "message", "count", "first_path", "fix"]
         rows = [
             [
@@ -126,4 +126,4 @@ class Findings:
             ]
             for finding in self.findings
         ]
-        return pd.DataFrame(rows, columns=columns)
+        return frame_of(rows, columns)

@@ -22,7 +22,7 @@ Examples:
   lora-probe pilot Qwen/Qwen3-0.6B --data train.jsonl --out pilot
   lora-probe pilot ./model -d chats.jsonl -c attention -c mlp -c all-linear -o pilot --steps 300
   lora-probe pilot ./model -d reviews.csv --task sequence-classification -c attention:r=4 -c mlp:r=4 -o pilot
-  lora-probe pilot ./model -d train.jsonl -o pilot --shard 1/2    # and --shard 2/2 beside it
+  lora-probe pilot ./model -d train.jsonl -o pilot --shard 1/2
 """
 INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.frames import frame_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -134,8 +136,6 @@ class Difference:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a name that differs, with the facts of both sides side by side."""
-        import pandas as pd
-
         sides = ("first", "second")
         rows = [
             {
@@ -155,6 +155,6 @@ class Difference:
             "change",
             *(f"{field}_{side}" for field in Facts.__dataclass_fields__ for side in sides),
         ]
-        frame = pd.DataFrame(rows, columns=columns)
+        frame = frame_of(rows, columns)
         whole = [f"{field}_{side}" for field in ("rank", "parameters") for side in sides]
         return frame.astype(dict.fromkeys(whole, "Int64"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.frames import frame_of
 from lora_probe.piloting.encoding import encoded
 
 if TYPE_CHECKING:
@@ -310,9 +311,5 @@ class Analysis:
 
 
 def _frame(record: type, values: tuple[Any, ...]) -> pd.DataFrame:
-    import pandas as pd
-
     columns = [item.name for item in fields(record)]
-    return pd.DataFrame(
-        [[encoded(getattr(each, name)) for name in columns] for each in values], columns=columns
-    )
+    return frame_of([[encoded(getattr(each, name)) for name in columns] for each in values], columns)

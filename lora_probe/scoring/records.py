@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.errors import UnknownChoice
+from lora_probe.frames import frame_of
 from lora_probe.piloting.encoding import encoded
 from lora_probe.text import printable
 
@@ -146,15 +147,12 @@ class Scores:
             UnknownChoice: `by` is another word.
 
         """
-        import pandas as pd
-
         if by == "module":
-            return pd.DataFrame([encoded(site) for site in self.sites], columns=_names(SiteScore)).astype(
-                {"layer": "Int64"}
-            )
+            frame = frame_of(map(encoded, self.sites), _names(SiteScore))
+            return frame.astype({"layer": "Int64"})
         if by != "role":
             raise UnknownChoice(option="by", value=by, known=("role", "module"))
-        frame = pd.DataFrame([encoded(role) for role in self.roles], columns=_names(RoleScore))
+        frame = frame_of(map(encoded, self.roles), _names(RoleScore))
         for signal in Signal:
             frame[f"{signal}_place"] = [role.places.get(signal) for role in self.roles]
         return frame.drop(columns="places").astype({f"{signal}_place": "Int64" for signal in Signal})
