@@ -14,6 +14,7 @@ from tests.benchmarks.pilot_subjects import (
     LAYERS,
     Bare,
     Chosen,
+    Frozen,
     Load,
     Loops,
     Processes,
@@ -48,6 +49,8 @@ def test_pilot(load: Load, benchmark: BenchmarkFixture) -> None:
         "PEFT loops": Loops(load),
         "two PEFT processes": Processes(load),
     }
+    if load.top == LAYERS:
+        ways["frozen base"] = Frozen(load)
     try:
         times = _rounds(ways, load, benchmark)
     finally:

@@ -141,6 +141,26 @@ class Bare:
         self._loops.gradients(steps)
 
 
+class Frozen:
+    """The base alone, without any adapter: one forward and backward of the batch of all trials.
+
+    No way that computes all trials exactly, at this precision, can take less than what is frozen takes.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self._plan, self._data, _ = made_plan(load)
+        self._trials = load.trials
+        self._model = base_model().requires_grad_(False)
+
+    def run(self, steps: int) -> None:
+        """Pass some batches forth and back."""
+        for step in range(steps):
+            (batch,) = batches(self._data, self._plan.training, step=step)
+            ids, labels = (each.repeat(self._trials, 1) for each in (batch.inputs["input_ids"], batch.labels))
+            embedded = self._model.get_input_embeddings()(ids).requires_grad_()
+            self._model(inputs_embeds=embedded, labels=labels, use_cache=False).loss.backward()
+
+
 class Loops:
     """One PEFT model and one fused AdamW for each trial, over one copy of the base's weights."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ __all__ = ["MixedEngine", "make_engine", "measured_layouts"]
 _WAVE = 8
 """Trials of a wave where the plan does not say: beyond, stacking gains little and memory goes on growing."""
 _TIMED_STEPS = 3
+_CLOSE = 1.15
+"""Layouts within this factor of the fastest are timed once more."""
 _HOPELESS = 1.5
 """A layout this many times slower than the best so far is not timed any further."""
 
@@ -103,7 +106,7 @@ def measured_layouts(
                 if engine.device.type != "cpu":
                     torch.accelerator.synchronize()
                 if step:  # the first one warms up
-                    found[layout] = min(found.get(layout, float("inf")), perf_counter() - start)
+                    found[layout] = min(found.get(layout, math.inf), perf_counter() - start)
                 if found and perf_counter() - start > _HOPELESS * min(found.values()):
                     break
         except OutOfMemory:
@@ -125,6 +128,10 @@ def _fastest(engine: StackedEngine) -> tuple[Layout, str]:
     seconds = measured_layouts(engine, trials, layouts)
     if not seconds:
         raise OutOfMemory(trials=len(trials), device=str(engine.device))
+    close = [each for each in layouts if seconds.get(each, math.inf) <= _CLOSE * min(seconds.values())]
+    if len(close) > 1:  # what a busy moment put behind gets another chance
+        for layout, again in measured_layouts(engine, trials, close).items():
+            seconds[layout] = min(seconds[layout], again)
     ranked = sorted(seconds, key=seconds.__getitem__)
     figures = ", ".join(f"{layout.sentence} {1e3 * seconds[layout]:.0f} ms" for layout in ranked)
     return ranked[0], f"{ranked[0].sentence} was the fastest for {len(trials)} trials a step: {figures}"
