@@ -52,9 +52,10 @@ oracle-long: $(VENV)/.installed-dev ## the same with ten times as many cases
 fuzz: $(VENV)/.installed-dev ## long property runs over broken input
 	$(BIN)/python -m pytest -n $(JOBS) -m fuzz
 
-trainers: $(VENV)/.installed-dev ## read exports with the trainers' own code (50 MB of wheels, no GPU)
+trainers: $(VENV)/.installed-dev ## read exports with the trainers' own code (71 MB of wheels, no GPU)
 	$(PIP) --no-deps --upgrade --target .trainers --requirement tests/trainers.txt
-	LORA_PROBE_TRAINERS=1 PYTHONPATH=.trainers $(BIN)/python -m pytest -m trainers
+	$(PIP) --no-deps --upgrade --target .trainers/apart --requirement tests/trainers_torchtune.txt
+	LORA_PROBE_TRAINERS=1 PYTHONPATH=.trainers:.trainers/apart $(BIN)/python -m pytest -m trainers
 
 planted: $(VENV)/.installed-dev ## pilots that must find a planted truth, and none where there is none (uses two cores itself)
 	$(BIN)/python -m pytest -m planted

@@ -1,28 +1,17 @@
 """The trainers' own code reads what is exported for them (`make trainers` installs them, without a GPU).
 
-Where a trainer's parser can be imported, it reads the text; where importing it takes a GPU library, what
-it declares as fields or arguments is read off its source:
-
-- PEFT reads its file in tests/test_export_peft.py, with every run of the tests;
-- TRL (`HfArgumentParser` and `get_peft_config`), Axolotl (its schema), LLaMA-Factory (its arguments and
-  `patch_target_modules`), NeMo Automodel (`PeftConfig`, `ModuleMatcher`) and mlx-lm (on MLX for CPUs) read
-  the text themselves;
-- ms-swift imports modelscope, whose client fetches models, with the first of its arguments' classes;
-- Unsloth imports unsloth_zoo, which asks for a GPU;
-- Megatron-Bridge imports megatron-core, whose kernels are built for a GPU;
-- torchtune imports torchao, which has to be of the same year as torch, and torchtune is of 2025.
+PEFT reads its file in tests/test_export_peft.py, with every run of the tests. TRL (`HfArgumentParser` and
+`get_peft_config`), Axolotl (its schema), LLaMA-Factory (its arguments and `patch_target_modules`), NeMo
+Automodel (`PeftConfig`, `ModuleMatcher`) and mlx-lm (on MLX for CPUs) read the text here; those that need a
+process of their own, in tests/test_export_trainers_apart.py.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib.util
-import os
-import shlex
 import sys
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +23,9 @@ from lora_probe.checks.peft_config import settings_from_config
 from lora_probe.exporting import mlx_lm, nemo_automodel
 from lora_probe.exporting.composite_models import COMPOSITE_MODELS, Towers
 from lora_probe.exporting.nemo_automodel import matched
-from lora_probe.exporting.torchtune import MODEL_TYPES as TORCHTUNE_TYPES
 from lora_probe.graph import Kind
 from lora_probe.peft_rules import LoraSettings, predict
+from tests.trainer_exports import GEMMA, LLAMA, QWEN_MOE, SETS, exported, folder_of, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,53 +33,6 @@ if TYPE_CHECKING:
     from lora_probe.graph import ModuleGraph
 
 pytestmark = [pytest.mark.trainers, pytest.mark.filterwarnings("ignore")]
-
-LLAMA, GEMMA, QWEN_MOE, GPT2 = (
-    "meta-llama/Llama-3.1-8B", "google/gemma-3-4b-it", "Qwen/Qwen3-30B-A3B", "openai-community/gpt2",
-)  # fmt: skip
-SETS = (
-    (LLAMA, "attention.q", {}),
-    (LLAMA, "attention+mlp", {"use_rslora": True, "alpha": 32}),
-    (LLAMA, "attention@last:8", {"dropout": 0.05}),
-    (GEMMA, "text:attention", {"use_dora": True}),
-    (QWEN_MOE, "attention+experts", {}),
-    (GPT2, "attention", {"modules_to_save": ("wpe",)}),
-)
-
-
-def folder_of(package: str) -> Path:
-    """Return where `package` is installed, without importing it; fails or skips where it is not."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        if os.environ.get("LORA_PROBE_TRAINERS") == "1":
-            pytest.fail(f"{package} is not installed: run make trainers")
-        pytest.skip(f"{package} is not installed: run make trainers")
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def tree_of(package: str, path: str) -> ast.Module:
-    """Return the source of a module of an installed package."""
-    return ast.parse((folder_of(package) / path).read_text("utf-8"))
-
-
-def definition(tree: ast.Module, name: str) -> Any:
-    """Return the class or function `name`, on whatever level."""
-    return next(each for each in ast.walk(tree) if getattr(each, "name", None) == name)
-
-
-def fields_of(tree: ast.Module, name: str) -> set[str]:
-    """Return the annotated fields of a dataclass."""
-    return {
-        each.target.id
-        for each in definition(tree, name).body
-        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
-    }
-
-
-def exported(model: str, targets: str, to: str, options: Mapping[str, Any]) -> tuple[ModuleGraph, str]:
-    """Return the graph and the text."""
-    graph = lora_probe.scan(model)
-    return graph, lora_probe.export(graph, targets, to=to, rank=4, **options)
 
 
 def check_config(graph: ModuleGraph, targets: str, config: Any, options: Mapping[str, Any]) -> None:
@@ -193,65 +135,11 @@ def test_llama_factory_takes_exactly_the_modules(model: str, targets: str, llama
             return ((module.path, None) for module in graph.modules)
 
     stub = Stub()
-    stub.config = type("Config", (), {"model_type": graph.model_type})()  # type: ignore[assignment]
+    stub.config = type("Config", (), {"model_type": graph.model_type})()
     names = llama_factory.patch_target_modules(stub, read, read.lora_target)
     settings = settings_from_config({"r": 4, "target_modules": names}, where="names")
     found = {site.parameter for site in predict(graph, settings).sites}
     assert found == {site.parameter for site in lora_probe.resolve(graph, targets)}
-
-
-@pytest.mark.parametrize(("model", "targets", "options"), [*SETS, (QWEN_MOE, "experts", {})])
-def test_ms_swift_has_every_argument(model: str, targets: str, options: dict[str, Any]) -> None:
-    """Each argument is a field of its arguments' classes, and lists are given where it takes lists."""
-    _, text = exported(model, targets, "ms-swift", options)
-    words = shlex.split(text.replace("\\\n", " "), comments=True)
-    given = {word.removeprefix("--") for word in words if word.startswith("--")}
-    tuner = tree_of("swift", "arguments/tuner_args.py")
-    base = tree_of("swift", "arguments/base_args/base_args.py")
-    known = fields_of(tuner, "TunerArguments") | fields_of(base, "BaseArguments")
-    assert given <= known
-
-
-def test_unsloth_has_every_argument() -> None:
-    """Each keyword is one of `get_peft_model` or, passed on, of `LoraConfig`; text and vision alike."""
-    from peft import LoraConfig
-
-    for model, targets, options in SETS[:5]:
-        _, text = exported(model, targets, "unsloth", {**options, "rank_pattern": {"q_proj": 2}})
-        (statement,) = ast.parse(text).body
-        call = statement.value  # type: ignore[attr-defined]
-        assert isinstance(call, ast.Call)
-        for file, owner in (("models/llama.py", "FastLlamaModel"), ("models/vision.py", "FastBaseModel")):
-            function = definition(definition(tree_of("unsloth", file), owner), "get_peft_model")
-            known = {each.arg for each in function.args.args}
-            assert function.args.kwarg is not None
-            passed_on = {word.arg for word in call.keywords} - known
-            assert passed_on <= set(LoraConfig.__dataclass_fields__)
-
-
-def test_unsloth_still_changes_what_is_refused() -> None:
-    """The redirection of embeddings, because of which they are refused, is still there."""
-    utils = tree_of("unsloth", "models/_utils.py")
-    assert definition(utils, "_redirect_embedding_targets")
-    assert definition(utils, "get_moe_target_modules")
-
-
-def test_torchtune_has_every_argument() -> None:
-    """Each argument is one of every builder of each family that is written for, apart from exceptions."""
-    families = {
-        "gemma": ("gemma",), "gemma2": ("gemma2",), "llama": ("llama2", "llama3", "llama3_1", "llama3_2"),
-        "mistral": ("mistral",), "phi3": ("phi3", "phi4"), "qwen2": ("qwen2", "qwen2_5"),
-    }  # fmt: skip
-    assert set(families) == TORCHTUNE_TYPES
-    fields = yaml.safe_load(exported(LLAMA, "attention+mlp", "torchtune", {})[1])["model"]
-    for family in families.values():
-        for name in family:
-            tree = tree_of("torchtune", f"models/{name}/_model_builders.py")
-            builders = [each for each in tree.body if isinstance(each, ast.FunctionDef)]
-            lora = [each for each in builders if each.name.startswith("lora_")]
-            assert lora
-            for builder in lora:
-                assert set(fields) <= {each.arg for each in builder.args.args}
 
 
 @pytest.mark.parametrize(
@@ -298,21 +186,6 @@ def test_nemo_keeps_the_names_of_these_attentions(model_type: str) -> None:
     assert ours <= theirs
 
 
-def test_megatron_bridge_has_every_argument() -> None:
-    """Each keyword is a field of the class that is called, and each name one that it documents."""
-    for targets, options in (("attention+mlp", {}), ("attention.o+mlp.down", {"use_dora": True})):
-        _, text = exported(LLAMA, targets, "megatron-bridge", options)
-        statement, assignment = ast.parse(text).body
-        assert isinstance(statement, ast.ImportFrom)
-        path = f"{'/'.join(str(statement.module).split('.')[1:])}.py"
-        kind = definition(tree_of("megatron", path), statement.names[0].name)
-        call = assignment.value  # type: ignore[attr-defined]
-        known = {each.target.id for each in kind.body if isinstance(each, ast.AnnAssign)}
-        assert {word.arg for word in call.keywords} <= known
-        names = ast.literal_eval(call.keywords[0].value)
-        assert all(f"'{name}'" in str(ast.get_docstring(kind)) for name in names)
-
-
 SUPPLEMENT: Mapping[str, Any] = {
     "rope_theta": 10000.0, "n_ctx": 1024, "partial_rotary_factor": 0.25, "rotary_emb_base": 10000,
     "rotary_pct": 0.25, "num_experts": 8, "rope_scaling": None, "tie_word_embeddings": False,
@@ -337,9 +210,9 @@ def mlx_model(config: Any) -> Any:
 def test_mlx_has_the_same_layers_under_the_same_names(model_type: str) -> None:
     """Every linear layer of a block is one in mlx-lm's model, in the same blocks and in no other."""
     folder_of("mlx_lm")
-    from mlx import nn
     from transformers import AutoConfig
 
+    nn = import_module("mlx.nn")
     config = AutoConfig.for_model(model_type)
     model = mlx_model(config)
     theirs = [
