@@ -66,7 +66,7 @@ planted-report: $(VENV)/.installed-dev ## rewrite reports/planted_truth.md
 ray: $(VENV)/.installed-dev ## pilots on a local Ray cluster, with a worker killed midway
 	$(BIN)/python -m pytest -m ray
 
-bench: $(VENV)/.installed-dev ## timings, side by side, into reports/benchmarks.md
+bench: $(VENV)/.installed-dev ## timings, side by side, into reports/benchmarks.md and pilot_benchmarks.md
 	$(BIN)/python -m tests.benchmarks.report
 
 coverage-report: $(VENV)/.installed-dev ## rewrite reports/coverage.md

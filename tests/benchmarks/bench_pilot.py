@@ -25,7 +25,7 @@ from tests.benchmarks.pilot_subjects import (
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-ROUNDS = 7
+ROUNDS = 5
 TOKENS_OF_A_ROUND = 128
 """Of one trial: so that short steps are repeated within a round."""
 LOADS = (

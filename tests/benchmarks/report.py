@@ -1,4 +1,4 @@
-"""Run the benchmarks and write reports/benchmarks.md: ``python -m tests.benchmarks.report``."""
+"""Run the benchmarks and write their two reports: ``python -m tests.benchmarks.report``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
-REPORT = ROOT / "reports" / "benchmarks.md"
+REPORTS = ROOT / "reports"
 COMMAND = "python -m tests.benchmarks.report"
 PACKAGES = ("torch", "transformers", "peft", "click", "rich")
 LARGEST = "cold scan of "
@@ -44,32 +44,39 @@ PILOT_AIMS = {
 
 
 def main() -> None:
-    """Measure and write the report."""
-    load = os.getloadavg()[0]
-    records = measure()
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text("\n".join([*_lines(records, load), ""]), encoding="utf-8")
-    sys.stdout.write(f"wrote {REPORT.relative_to(ROOT)}\n")
+    """Measure and write both reports, or the one that is named."""
+    parts = {"benchmarks": _benchmarks, "pilot_benchmarks": _pilots}
+    for name in sys.argv[1:] or parts:
+        load = os.getloadavg()[0]
+        records = measure(pilots=name == "pilot_benchmarks")
+        report = REPORTS / f"{name}.md"
+        report.parent.mkdir(exist_ok=True)
+        report.write_text("\n".join([*_head(name, load), *parts[name](records), ""]), encoding="utf-8")
+        sys.stdout.write(f"wrote {report.relative_to(ROOT)}\n")
 
 
-def measure() -> list[dict[str, Any]]:
-    """Run all benchmarks and return what pytest-benchmark recorded of each."""
+def measure(*, pilots: bool) -> list[dict[str, Any]]:
+    """Run the benchmarks of one report and return what pytest-benchmark recorded of each."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record.json"
-        files = sorted(str(path) for path in Path(__file__).parent.glob("bench_*.py"))
+        files = sorted(Path(__file__).parent.glob("bench_*.py"))
+        chosen = [str(path) for path in files if (path.name == "bench_pilot.py") is pilots]
         options = ["-q", "-m", "bench", "-p", "no:xdist", f"--benchmark-json={record}"]
-        subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", "pytest", *options, *chosen], cwd=ROOT, check=True)
         benchmarks: list[dict[str, Any]] = json.loads(record.read_text())["benchmarks"]
         return benchmarks
 
 
-def _lines(records: list[dict[str, Any]], load: float) -> Iterator[str]:
-    yield "# Benchmarks"
+def _head(name: str, load: float) -> Iterator[str]:
+    yield "# Benchmarks of pilots" if name == "pilot_benchmarks" else "# Benchmarks"
     yield ""
-    yield f"Written by `make bench` (`{COMMAND}`), all in one run on one machine:"
+    yield f"Written by `make bench` (`{COMMAND} {name}`), all in one run on one machine:"
     yield ""
     yield from (f"- {fact}" for fact in _machine(load))
     yield ""
+
+
+def _benchmarks(records: list[dict[str, Any]]) -> Iterator[str]:
     yield from _commands(records)
     yield ""
     yield from _walks(records)
