@@ -53,8 +53,9 @@ fuzz: $(VENV)/.installed-dev ## long property runs over broken input
 	$(BIN)/python -m pytest -n $(JOBS) -m fuzz
 
 trainers: $(VENV)/.installed-dev ## read exports with the trainers' own code (71 MB of wheels, no GPU)
-	$(PIP) --no-deps --upgrade --target .trainers --requirement tests/trainers.txt
-	$(PIP) --no-deps --upgrade --target .trainers/apart --requirement tests/trainers_torchtune.txt
+	rm -rf .trainers  # pip leaves what an older list put there
+	$(PIP) --no-deps --target .trainers --requirement tests/trainers.txt
+	$(PIP) --no-deps --target .trainers/apart --requirement tests/trainers_torchtune.txt
 	LORA_PROBE_TRAINERS=1 PYTHONPATH=.trainers:.trainers/apart $(BIN)/python -m pytest -m trainers
 
 planted: $(VENV)/.installed-dev ## pilots that must find a planted truth, and none where there is none (uses two cores itself)
