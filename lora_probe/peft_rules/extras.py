@@ -111,7 +111,7 @@ def _wrappable(name: str, inventory: Inventory, adapted: set[str]) -> list[str]:
 
 
 def _ending(paths: Iterable[str], entries: Sequence[str]) -> list[str]:
-    return [path for path in paths if path.endswith(tuple(entries))]
+    return [path for path in paths if path.endswith(tuple(entries))] if entries else []
 
 
 def _is_tied(name: str, inventory: Inventory, ties: Sequence[str]) -> bool:

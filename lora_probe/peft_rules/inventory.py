@@ -37,12 +37,13 @@ class Names:
         The cost is that of the names whose last segment is that of a suffix, not of names x suffixes.
         """
         wanted = frozenset(suffixes)
-        found = [
-            index
-            for leaf in {suffix.rpartition(".")[2] for suffix in wanted}
-            for index in self._by_leaf.get(leaf, ())
-            if any(end in wanted for end in ends(self.all[index]))
-        ]
+        found: list[int] = []
+        for leaf in {suffix.rpartition(".")[2] for suffix in wanted}:
+            same = self._by_leaf.get(leaf, ())
+            if leaf in wanted:
+                found += same
+            else:
+                found += (index for index in same if any(end in wanted for end in ends(self.all[index])))
         return [self.all[index] for index in sorted(found)]
 
 
