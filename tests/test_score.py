@@ -18,6 +18,7 @@ from lora_probe.piloting.errors import BadPilotOption, UnfitModel
 from lora_probe.piloting.folder import read_plan
 from lora_probe.report.score_html import score_page
 from lora_probe.report.score_plots import draw_heat_map, heat_map
+from lora_probe.report.score_wording import score_facts
 from lora_probe.scoring import Signal
 from tests.pilot_runs import make_data, make_model
 
@@ -205,6 +206,8 @@ def test_a_new_head_is_named_and_not_scored(tmp_path: Path) -> None:
     assert not any(site.path == "classifier" for site in found.sites)
     assert {site.block for site in found.sites} >= {"attention", "mlp"}
     assert any("new head" in note for note in found.notes)
+    assert "3 micro-batches of 2, 6 labelled examples" in score_facts(found)
+    assert score_facts(found)[-1].endswith(" nats per example")
 
 
 @pytest.mark.parametrize(
@@ -278,6 +281,20 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert output == ""
     assert errors.count("Error: ") == 1
     assert "Traceback" not in errors
+
+
+def test_what_does_not_fit_into_memory_says_what_a_score_can_lower(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There are no waves of trials in a score, and its advice names options that it has."""
+
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr("lora_probe.scoring.signals.measuring.item_losses", full)
+    assert run(_command(place)) == 2
+    errors = capsys.readouterr().err
+    assert "one batch does not fit into the memory of cpu; lower --batch-size or --max-length" in errors
 
 
 def test_a_pilot_tries_what_scores_propose(

@@ -43,13 +43,13 @@ _MOST_DIFFERENCES = 5
 
 
 class OutOfMemory(LoraProbeError, MemoryError):
-    """A wave of trials did not fit into the device's memory."""
+    """A wave of trials, or the batch of a single one, did not fit into the device's memory."""
 
     def __init__(self, *, trials: int, device: str) -> None:
         self.trials, self.device = trials, device
+        what, first = ("one batch does", "") if trials == 1 else (f"{trials} trials at once do", "--wave, ")
         super().__init__(
-            f"{trials} trial(s) at once do not fit into the memory of {device}; "
-            "lower --wave, --batch-size or --max-length"
+            f"{what} not fit into the memory of {device}; lower {first}--batch-size or --max-length"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from lora_probe.piloting.records import Task
 from lora_probe.report.numbers import exact, short
 from lora_probe.scoring.records import CAUTION, Signal
 
@@ -31,12 +32,13 @@ _NAMES = {"nfn": "NFN", "energy": "energy", "consistency": "consistency"}
 def score_facts(scores: Scores) -> list[str]:
     """Return what was scored, and on what."""
     batches = f"{scores.batches} micro-batch{'es' if scores.batches != 1 else ''} of {scores.batch_size}"
+    labelled = "examples" if scores.data.task is Task.SEQUENCE_CLASSIFICATION else "tokens"
     return [
         scores.model.architecture,
         f"{exact(scores.model.total_parameters)} parameters",
         f"{exact(len(scores.sites))} modules of {scores.targets} at r={scores.rank}",
-        f"{batches}, {exact(scores.tokens)} labelled tokens",
-        f"loss {scores.loss:.4f}",
+        f"{batches}, {exact(scores.tokens)} labelled {labelled}",
+        f"loss {scores.loss:.4f} {scores.data.task.loss_unit}",
     ]
 
 

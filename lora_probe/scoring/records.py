@@ -122,9 +122,9 @@ class Scores:
     seed: int
     """Of every A."""
     tokens: int
-    """Labelled tokens, over all micro-batches."""
+    """Labels, over all micro-batches: of tokens, or of examples where each has one."""
     loss: float
-    """Nats per labelled token of the model as it is."""
+    """Of the model as it is: nats per label."""
     sites: tuple[SiteScore, ...]
     """In the order of the model."""
     roles: tuple[RoleScore, ...]
