@@ -79,7 +79,7 @@ def sample_analysis() -> Analysis:
                 against_loss=3.34,
                 standard_error=0.02,
                 band=0.04,
-                reason="after 20 steps 0.3200 nats per token behind o+down; noise explains up to 0.0400",
+                reason="after 20 steps 0.3200 nats behind o+down; noise explains up to 0.0400",
             ),
         ),
         failures=(

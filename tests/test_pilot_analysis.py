@@ -102,7 +102,7 @@ def test_rows_are_read_off_the_evaluations(analysis: Analysis, results: list[Res
 def test_dropped_rows_say_why(analysis: Analysis) -> None:
     """An arm that halving took out names the rung, its distance and the band."""
     row = next(row for row in analysis.leaderboard if row.candidate == "qv")
-    assert "nats per token behind mlp" in row.note
+    assert "nats behind mlp" in row.note
     assert row.test_loss is None
     assert [each.reason for each in analysis.dropped if each.candidate == "qv"] == [row.note]
 

@@ -119,6 +119,23 @@ def test_every_form_says_everything(form: Any) -> None:
     assert "43,008 parameters are few" in text
 
 
+def _of_task(task: Task) -> Analysis:
+    """Return the sample as a pilot of `task`."""
+    found = sample_analysis()
+    return replace(found, plan=replace(found.plan, data=replace(found.plan.data, task=task)))
+
+
+@pytest.mark.parametrize("form", [*FORMS, pilot_fragment])
+def test_losses_are_told_in_the_unit_of_the_task(form: Any) -> None:
+    """A text that is classified as a whole has one label: its losses are per example, all others per token."""
+    classified = form(_of_task(Task.SEQUENCE_CLASSIFICATION))
+    assert "nats per example" in classified
+    assert "per token" not in classified
+    for task in set(Task) - {Task.SEQUENCE_CLASSIFICATION}:
+        assert "nats per token" in form(_of_task(task))
+        assert "per example" not in form(_of_task(task))
+
+
 def test_the_verdict_comes_first() -> None:
     """On a page the sentence stands before any number of an arm; on a terminal it ends what is printed."""
     found = sample_analysis()

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import pytest
 
 from lora_probe.piloting.outcome import Relation
-from lora_probe.piloting.records import Arm
+from lora_probe.piloting.records import Arm, Task
 from lora_probe.report.pilot_axes import linear_axis, log_axis
 from lora_probe.report.pilot_charts import pareto_chart, rate_chart, training_chart, tuning_chart
 from lora_probe.report.pilot_figures import arm_colors, forest, learning_rate_curves, loss_curves, pareto
@@ -162,6 +162,24 @@ def test_plots_draw_onto_the_axes_they_are_given() -> None:
         assert any(word.startswith("mlp") for word in words)
         figure.canvas.draw()
         plt.close(figure)
+
+
+def test_plots_name_the_unit_of_the_task() -> None:
+    """Losses of texts that are classified as a whole are per example on every axis."""
+    from matplotlib.figure import Figure
+
+    found = sample_analysis()
+    plan = replace(found.plan, data=replace(found.plan.data, task=Task.SEQUENCE_CLASSIFICATION))
+    found, colors = replace(found, plan=plan), arm_colors(plan)
+    info = forest(found)
+    assert info is not None
+    axes = Figure().subplots(4)
+    draw_forest(info, axes[0], colors=colors)
+    assert axes[0].get_xlabel() == "nats per example worse than all-linear"
+    draw_loss_curves(loss_curves(found), axes[1], colors=colors)
+    draw_pareto(pareto(found), axes[2], colors=colors)
+    draw_learning_rates(learning_rate_curves(found), axes[3], colors=colors)
+    assert {ax.get_ylabel() for ax in axes[1:]} == {"nats per example"}
 
 
 def test_each_arm_has_one_colour() -> None:

@@ -117,8 +117,8 @@ def _of_the_verdict(standings: Standings, noise: RerunNoise | None) -> Iterator[
     if noise and noise.difference >= closest and not noise.identical:
         yield _doubt(
             "rerun-noise",
-            f"two equal runs of {_name(noise.trial.candidate)} differ by {noise.difference:.2g} nats per "
-            f"token, no less than the best two arms do ({closest:.2g})",
+            f"two equal runs of {_name(noise.trial.candidate)} differ by {noise.difference:.2g} nats, "
+            f"no less than the best two arms do ({closest:.2g})",
         )
 
 

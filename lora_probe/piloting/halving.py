@@ -58,7 +58,7 @@ def halve(
                     against_loss=standing[against].loss,
                     standard_error=error,
                     band=band,
-                    reason=f"after {step} steps {behind:.4f} nats per token behind {against}, "
+                    reason=f"after {step} steps {behind:.4f} nats behind {against}, "
                     f"the best so far; noise explains up to {band:.4f}",
                 )
             )

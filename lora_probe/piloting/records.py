@@ -52,6 +52,11 @@ class Task(str, Enum):
 
     __str__ = str.__str__
 
+    @property
+    def loss_unit(self) -> str:
+        """What losses are told in: an example that is classified as a whole has one label, others many."""
+        return "nats per example" if self is Task.SEQUENCE_CLASSIFICATION else "nats per token"
+
 
 class Split(str, Enum):
     """The disjoint parts of the data."""

@@ -78,13 +78,18 @@ def tuning_chart(info: LossCurves, colors: Mapping[str, str]) -> Chart | None:
     """Return the losses on the tuning part; a ring marks where an arm was taken out."""
     rule = [] if info.base is None else [info.base]
     return _loss_chart(
-        info.tuning, colors, aria="held-out loss while training", rings=info.dropped, rule=rule
+        info.tuning,
+        colors,
+        aria="held-out loss while training",
+        unit=info.unit,
+        rings=info.dropped,
+        rule=rule,
     )
 
 
 def training_chart(info: LossCurves, colors: Mapping[str, str]) -> Chart | None:
     """Return the losses of the steps themselves."""
-    return _loss_chart(info.training, colors, aria="training loss", rings={}, rule=[])
+    return _loss_chart(info.training, colors, aria="training loss", unit=info.unit, rings={}, rule=[])
 
 
 def _loss_chart(
@@ -92,6 +97,7 @@ def _loss_chart(
     colors: Mapping[str, str],
     *,
     aria: str,
+    unit: str,
     rings: Mapping[str, int],
     rule: Sequence[float],
 ) -> Chart | None:
@@ -102,7 +108,7 @@ def _loss_chart(
     return Chart(
         aria=aria,
         x_title="step",
-        y_title="nats per token",
+        y_title=unit,
         lines=tuple(
             Line(
                 color=colors[curve.candidate],
@@ -146,7 +152,7 @@ def pareto_chart(info: Pareto, colors: Mapping[str, str]) -> Chart | None:
     return Chart(
         aria="test loss against trained parameters",
         x_title="trained parameters",
-        y_title="nats per token",
+        y_title=info.unit,
         lines=(Line(color="currentColor", points=_points(front, across, up)),) if len(front) > 1 else (),
         dots=tuple(
             Dot(
@@ -176,7 +182,7 @@ def rate_chart(info: RateCurves, colors: Mapping[str, str]) -> Chart | None:
     return Chart(
         aria="tuning loss against learning rate",
         x_title="learning rate",
-        y_title="nats per token",
+        y_title=info.unit,
         lines=tuple(
             Line(
                 color=colors[curve.candidate],

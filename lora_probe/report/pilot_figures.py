@@ -1,4 +1,4 @@
-"""The numbers behind the plots of a pilot. Losses are nats per token, sizes are elements."""
+"""The numbers behind the plots of a pilot. Losses are in the `unit` of a record, sizes are elements."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ class Forest:
     margin: float
     confidence: float
     rows: tuple[ForestRow, ...]
+    unit: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +84,7 @@ class LossCurves:
     """A curve for each arm, averaged over its seeds and over short stretches of steps."""
     dropped: Mapping[str, int]
     """The step at which an arm was taken out."""
+    unit: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +106,7 @@ class Pareto:
     """The base's loss on the test part."""
     points: tuple[ParetoPoint, ...]
     """From few parameters to many, without the base."""
+    unit: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +126,7 @@ class RateCurves:
     """Loss on the tuning part against the learning rate, with the seed of the search."""
 
     curves: tuple[RateCurve, ...]
+    unit: str
 
 
 def arm_colors(plan: Plan) -> dict[str, str]:
@@ -152,7 +156,9 @@ def forest(analysis: Analysis) -> Forest | None:
         return None
     protocol = analysis.plan.protocol
     best = analysis.comparisons[0].first
-    return Forest(best=best, margin=protocol.margin, confidence=protocol.confidence, rows=rows)
+    return Forest(
+        best=best, margin=protocol.margin, confidence=protocol.confidence, rows=rows, unit=_unit(analysis)
+    )
 
 
 _TURNED = {Relation.BETTER: Relation.WORSE, Relation.WORSE: Relation.BETTER}
@@ -181,6 +187,7 @@ def loss_curves(analysis: Analysis) -> LossCurves:
             for name in dict.fromkeys(curve.trial.candidate for curve in chosen if curve.train_steps)
         ),
         dropped={each.candidate: each.step for each in analysis.dropped},
+        unit=_unit(analysis),
     )
 
 
@@ -201,6 +208,7 @@ def pareto(analysis: Analysis) -> Pareto:
     return Pareto(
         base=next((row.test_loss for row in measured if row.arm is Arm.BASE), None),
         points=tuple(sorted(points, key=lambda point: (point.trainable_parameters, point.loss))),
+        unit=_unit(analysis),
     )
 
 
@@ -223,7 +231,13 @@ def learning_rate_curves(analysis: Analysis) -> RateCurves:
                 resolved=search.resolved,
             )
         )
-    return RateCurves(curves=tuple(curve for curve in curves if curve.rates or curve.failed))
+    return RateCurves(
+        curves=tuple(curve for curve in curves if curve.rates or curve.failed), unit=_unit(analysis)
+    )
+
+
+def _unit(analysis: Analysis) -> str:
+    return analysis.plan.data.task.loss_unit
 
 
 def _averaged(name: str, curves: list[LossCurve], *, steps: int) -> Curve:

@@ -53,7 +53,7 @@ def draw_forest(info: Forest, ax: Axes, *, colors: Mapping[str, str]) -> Axes:
         ax.plot([row.difference], [place], color=color, marker="o", markeredgecolor="white", markersize=9)
     ax.set_yticks(range(len(info.rows)), [f"{shown(row.candidate)}: {row.relation}" for row in info.rows])
     ax.set_ylim(len(info.rows) - 0.5, -0.5)
-    ax.set_xlabel(f"nats per token worse than {shown(info.best)}")
+    ax.set_xlabel(f"{info.unit} worse than {shown(info.best)}")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
     return ax
@@ -74,7 +74,7 @@ def draw_loss_curves(info: LossCurves, ax: Axes, *, colors: Mapping[str, str]) -
     if info.base is not None:
         ax.axhline(info.base, color=_GREY, linestyle=":", linewidth=1, label="base")
     ax.set_xlabel("step")
-    return _finish(ax)
+    return _finish(ax, unit=info.unit)
 
 
 def draw_pareto(info: Pareto, ax: Axes, *, colors: Mapping[str, str]) -> Axes:
@@ -93,7 +93,7 @@ def draw_pareto(info: Pareto, ax: Axes, *, colors: Mapping[str, str]) -> Axes:
     ax.set_xscale("log")
     _mark(ax, label=lambda size, _position: short(round(size)))
     ax.set_xlabel("trained parameters")
-    return _finish(ax)
+    return _finish(ax, unit=info.unit)
 
 
 def draw_learning_rates(info: RateCurves, ax: Axes, *, colors: Mapping[str, str]) -> Axes:
@@ -112,7 +112,7 @@ def draw_learning_rates(info: RateCurves, ax: Axes, *, colors: Mapping[str, str]
     ax.set_xscale("log")
     _mark(ax, label=lambda rate, _position: f"{rate:g}")
     ax.set_xlabel("learning rate")
-    return _finish(ax)
+    return _finish(ax, unit=info.unit)
 
 
 def _mark(ax: Axes, *, label: Callable[[float, float], str]) -> None:
@@ -124,8 +124,8 @@ def _mark(ax: Axes, *, label: Callable[[float, float], str]) -> None:
     ax.xaxis.set_major_formatter(label)
 
 
-def _finish(ax: Axes) -> Axes:
-    ax.set_ylabel("nats per token")
+def _finish(ax: Axes, *, unit: str) -> Axes:
+    ax.set_ylabel(unit)
     ax.grid(visible=True, alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))

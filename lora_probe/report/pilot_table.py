@@ -52,7 +52,7 @@ class PilotTable:
         differences = forest(analysis)
         if differences:
             yield ""
-            yield Text(f"worse than {shown(differences.best)} by, in nats per token:", style="dim")
+            yield Text(f"worse than {shown(differences.best)} by, in {differences.unit}:", style="dim")
             table = _grid(columns=("left", "right", "left", "left"))
             for row in differences.rows:
                 relation = Text(row.relation, style="green" if row.relation == "equivalent" else "")

@@ -35,7 +35,7 @@ class Standing:
     step: int
     learning_rate: float
     loss: float
-    """Nats per token at its best learning rate there, the mean over seeds."""
+    """At its best learning rate there, the mean over seeds."""
     dropped: bool
 
 

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _TITLES = ("test loss", "to the best", "parameters", "r", "learning rate")
-"""Of the figures of an arm; losses are nats per token."""
+"""Of the figures of an arm; losses are in the unit of the task."""
 _FAILED = {
     Failure.DIVERGED: "diverged",
     Failure.OUT_OF_MEMORY: "did not fit into memory",
@@ -177,12 +177,12 @@ def rate_text(row: LeaderboardRow) -> str:
 
 
 def loss_text(loss: float | None) -> str:
-    """Return nats per token to the fourth decimal, where two runs of one arm begin to differ."""
+    """Return a loss to the fourth decimal, where two runs of one arm begin to differ."""
     return "" if loss is None else f"{loss:.4f}"
 
 
 def signed(difference: float | None) -> str:
-    """Return a difference in nats per token with its sign; none for exactly nothing."""
+    """Return a difference of losses with its sign; none for exactly nothing."""
     if difference is None:
         return ""
     return f"{difference:+.4f}" if difference else "0"
@@ -239,7 +239,8 @@ def _how(analysis: Analysis) -> Iterator[str]:
     yield f"""The verdict compares losses on {_count(plan.data.test_examples, "example")} that nothing else
         has seen, item by item, with {_count(len(protocol.seeds), "seed")}: {protocol.confidence:.0%}
         intervals from {exact(protocol.resamples)} bootstrap resamples of seeds and items, Holm-corrected."""
-    yield f"Differences up to {protocol.margin:g} nats per token do not matter, as was fixed beforehand."
+    yield f"""Differences up to {protocol.margin:g} {plan.data.task.loss_unit} do not matter, as was fixed
+        beforehand."""
     if plan.data.retention_examples:
         yield f"""What was forgotten is the rise of the loss, in nats per token, on
             {_count(plan.data.retention_examples, "example")} of {plan.data.retention}, which nothing was
