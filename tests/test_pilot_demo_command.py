@@ -11,7 +11,7 @@ import pytest
 from lora_probe.cli import run
 from lora_probe.cli.pilot import INTERRUPTED
 from lora_probe.piloting.demo import model_folder, set_up
-from lora_probe.piloting.errors import ForeignFolder, UnwritableRun
+from lora_probe.piloting.errors import ForeignFolder, UnwritableFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def test_a_file_in_the_way_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ForeignFolder, match="it is a file"):
         set_up(tmp_path / "demo")
     (tmp_path / "model").write_text("mine")
-    with pytest.raises(UnwritableRun):
+    with pytest.raises(UnwritableFolder):
         set_up(tmp_path)
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import resource
 import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,21 +19,8 @@ from hypothesis import strategies as st
 from lora_probe.piloting.checkpoint import read_checkpoint, write_checkpoint
 from lora_probe.piloting.encoding import NotARecord, decoded, encoded
 from lora_probe.piloting.errors import (
-    ChangedUnderneath,
     DamagedLog,
-    FolderInUse,
-    ForeignFolder,
-    NoPilot,
-    PlanDiffers,
     UnwritableRun,
-)
-from lora_probe.piloting.folder import (
-    PLAN,
-    adapter_name,
-    agree_on_plan,
-    differences,
-    prepare_folder,
-    read_plan,
 )
 from lora_probe.piloting.log import Log, Reader, Saved, Wave, read_history
 from lora_probe.piloting.records import (
@@ -49,7 +33,6 @@ from lora_probe.piloting.records import (
     Trial,
     Unit,
 )
-from lora_probe.piloting.shards import ALONE, Shard, claimed
 from tests.pilot_fakes import small_plan
 
 if TYPE_CHECKING:
@@ -242,135 +225,3 @@ def test_a_damaged_checkpoint_is_none(damage: Any, tmp_path: Path) -> None:
         write_checkpoint(path, {"x": torch.zeros(3)})
         path.write_bytes(damage(path.read_bytes()))
     assert read_checkpoint(path) is None
-
-
-_HOLD = """
-import sys, time
-from pathlib import Path
-from lora_probe.piloting.shards import claimed, read_shard
-with claimed(Path(sys.argv[1]), read_shard(sys.argv[2])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-@contextmanager
-def _holder(folder: Path, shard: str = "1/1") -> Iterator[subprocess.Popen[str]]:
-    """Let another process hold the folder."""
-    command = [sys.executable, "-c", _HOLD, str(folder), shard]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def test_two_processes_are_refused(tmp_path: Path) -> None:
-    """The second is told who works there; killed, the first leaves nothing that is in the way."""
-    with _holder(tmp_path) as first:
-        with (
-            pytest.raises(FolderInUse, match=rf"process {first.pid} on \S+ works on it"),
-            claimed(tmp_path, ALONE),
-        ):
-            pass
-        first.kill()
-        first.wait()
-        with claimed(tmp_path, ALONE):
-            pass
-
-
-def test_shards_of_one_number_go_together(tmp_path: Path) -> None:
-    """1/2 and 2/2 share a folder; 1/2 twice, 1/3 beside it, and a process that does all do not."""
-    with _holder(tmp_path, "1/2"):
-        with claimed(tmp_path, Shard(index=2, count=2)):
-            pass
-        for shard in (Shard(index=1, count=2), Shard(index=2, count=3), ALONE):
-            with pytest.raises(FolderInUse), claimed(tmp_path, shard):
-                pass
-
-
-@pytest.mark.parametrize("names", [["notes.txt"], ["results.jsonl"], ["checkpoints", "lock"]])
-def test_a_folder_of_something_else_is_refused(names: list[str], tmp_path: Path) -> None:
-    """Nothing is written into a folder that no pilot made; the sentence says what is in it."""
-    for name in names:
-        (tmp_path / name).touch()
-    with pytest.raises(ForeignFolder, match=f"it holds something else \\({names[0]}"):
-        prepare_folder(tmp_path)
-
-
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    """An output that is a file is refused."""
-    (tmp_path / "file").touch()
-    with pytest.raises(ForeignFolder, match="it is a file"):
-        prepare_folder(tmp_path / "file")
-
-
-@pytest.mark.parametrize("text", ["{}", "[]", "garbage", '{"format": "terraform"}', "[" * 100_000])
-def test_a_plan_of_another_program_is_refused(text: str, tmp_path: Path) -> None:
-    """A ``plan.json`` that is not ours makes the folder somebody else's."""
-    (tmp_path / PLAN).write_text(text)
-    with pytest.raises(ForeignFolder, match=r"its plan\.json is no plan of this version"):
-        prepare_folder(tmp_path)
-
-
-def test_what_a_killed_start_leaves_is_no_obstacle(tmp_path: Path) -> None:
-    """Locks and half a plan are ours."""
-    for name in ("lock", "lock-1-of-2", "plan.json.77.half"):
-        (tmp_path / name).touch()
-    prepare_folder(tmp_path)
-
-
-def test_a_folder_without_a_pilot(tmp_path: Path) -> None:
-    """What should be analysed must be there."""
-    with pytest.raises(NoPilot, match="it holds no pilot"):
-        read_plan(tmp_path)
-    with pytest.raises(NoPilot, match="there is no such folder"):
-        read_plan(tmp_path / "nowhere")
-
-
-def test_a_plan_that_differs_says_how(tmp_path: Path) -> None:
-    """Field by field, in a sentence, with both values; arms by their names."""
-    plan = small_plan("qv", "mlp")
-    assert agree_on_plan(tmp_path, plan) == plan
-    assert agree_on_plan(tmp_path, plan) == plan
-    other = replace(small_plan("qv", "o"), training=replace(plan.training, steps=99))
-    with pytest.raises(PlanDiffers) as error:
-        agree_on_plan(tmp_path, other)
-    assert error.value.differences == (
-        "candidates.mlp is only there",
-        "candidates.o is only here",
-        "training.steps is 12 there and 99 here",
-    )
-    assert "run it as it was, or give another folder" in str(error.value)
-
-
-def test_other_versions_waves_and_words_are_no_other_plan() -> None:
-    """What bears on speed or on the last digits only does not keep a pilot from going on."""
-    plan = small_plan()
-    assert differences(plan, replace(plan, wave=3, versions={"torch": "9"}, command=("x",))) == ()
-
-
-@pytest.mark.parametrize("part", ["model", "data"])
-def test_what_changed_underneath_is_found(part: str, tmp_path: Path) -> None:
-    """Another fingerprint is another model or other data, whatever the name; another path alone is not."""
-    plan = small_plan()
-    facts = getattr(plan, part)
-    plan = replace(plan, **{part: replace(facts, fingerprint="1")})
-    agree_on_plan(tmp_path, plan)
-    name = "model" if part == "model" else "source"
-    moved = replace(plan, **{part: replace(getattr(plan, part), **{name: "elsewhere"})})
-    assert agree_on_plan(tmp_path, moved) == plan
-    with pytest.raises(ChangedUnderneath, match=f"the {part} {getattr(facts, name)} is not what the pilot"):
-        agree_on_plan(tmp_path, replace(plan, **{part: replace(facts, fingerprint="2")}))
-
-
-def test_names_of_adapters_are_harmless() -> None:
-    """A candidate may be called anything; the names of the folders stay apart and stay inside."""
-    plan = small_plan("../../etc", "re:.*\\.(q|v)_proj", "..", "a" * 500, "a" * 501)
-    names = [
-        adapter_name(plan, Trial(candidate=each.name, learning_rate=1e-4, seed=0)) for each in plan.candidates
-    ]
-    assert len(set(names)) == len(names)
-    assert all(name == os.path.basename(name) and len(name) < 120 for name in names)  # noqa: PTH119

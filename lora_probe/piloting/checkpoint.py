@@ -74,7 +74,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        raise UnwritableRun(path=str(path), reason=error.strerror or str(error)) from error
+        raise UnwritableRun(path=str(path), error=error) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from lora_probe.errors import LoraProbeError, near_misses
@@ -35,9 +36,12 @@ __all__ = [
     "UnfitModel",
     "UnfitTokenizer",
     "UnreadableData",
+    "UnwritableFolder",
     "UnwritableRun",
 ]
 
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""Numbers of errors of the system that less data would not meet; not all systems have quotas."""
 _MOST_DIFFERENCES = 5
 """Differences between plans that one sentence names."""
 
@@ -144,14 +148,26 @@ class BadDataOption(LoraProbeError, ValueError):
         super().__init__(f"{option} {value!r} {problem}")
 
 
-class UnwritableRun(LoraProbeError, OSError):
-    """What a pilot measured cannot be kept: the disk is full or gone."""
+class UnwritableFolder(LoraProbeError, OSError):
+    """No folder can be had where a pilot should keep what it measures."""
 
     def __init__(self, *, path: str, reason: str) -> None:
         self.path, self.reason = path, reason
         super().__init__(
-            f"cannot write {path}: {reason}; nothing that was measured before is lost: "
-            "make room and run the same command again"
+            f"--out {path} cannot be written ({reason}); "
+            "give a folder that this process may make and write to"
+        )
+
+
+class UnwritableRun(LoraProbeError, OSError):
+    """What a pilot measured cannot be kept: the disk is full or gone."""
+
+    def __init__(self, *, path: str, error: OSError) -> None:
+        self.path, self.reason = path, error.strerror or str(error)
+        remedy = "make room" if error.errno in _NO_ROOM else "let this process write there"
+        super().__init__(
+            f"cannot write {path}: {self.reason}; nothing that was measured before is lost: "
+            f"{remedy} and run the same command again"
         )
 
 
@@ -245,9 +261,9 @@ class NoDevice(LoraProbeError, ValueError):
 class MissingLibrary(LoraProbeError, ImportError):
     """What was asked for needs a library that is not installed."""
 
-    def __init__(self, *, what: str, library: str, install: str) -> None:
-        self.what, self.library, self.install = what, library, install
-        super().__init__(f"{what} needs {library}, which is not installed: pip install {install}")
+    def __init__(self, *, what: str, package: str, install: str) -> None:
+        self.what, self.package, self.install = what, package, install
+        super().__init__(f"{what} needs {package}, which is not installed: pip install {install}")
 
 
 class BadPilotOption(LoraProbeError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager, suppress
+from os.path import exists
 from typing import TYPE_CHECKING, Any
 
 from lora_probe.piloting.checkpoint import write_bytes
@@ -15,13 +16,14 @@ from lora_probe.piloting.errors import (
     ForeignFolder,
     NoPilot,
     PlanDiffers,
-    UnwritableRun,
+    UnwritableFolder,
 )
+from lora_probe.piloting.log import has_begun
 from lora_probe.piloting.records import Plan
 from lora_probe.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lora_probe.piloting.records import Trial
@@ -34,7 +36,7 @@ __all__ = [
     "agree_on_plan",
     "differences",
     "discarded_unless_begun",
-    "prepare_folder",
+    "prepared_folder",
     "read_plan",
 ]
 
@@ -49,21 +51,34 @@ _MAY_DIFFER = frozenset({"versions", "wave", "command"})
 """What bears on the speed of a run, or on its last digits, and not on what it measures."""
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder, or make sure that the one that is there is empty or a pilot's.
+@contextmanager
+def prepared_folder(folder: Path) -> Iterator[None]:
+    """Have the folder while the block runs, and afterwards if it was there before or something is in it.
 
     Raises:
         ForeignFolder: it is a file, or holds something else.
-        UnwritableRun: it cannot be made or looked into.
+        UnwritableFolder: it cannot be made or looked into.
 
     """
+    new = [path for path in (folder, *folder.parents) if not exists(path)]  # noqa: PTH110 - answers, whatever the path
+    try:
+        _prepare(folder)
+        yield
+    finally:
+        for path in new:
+            with suppress(OSError, ValueError):
+                path.rmdir()  # only if nothing is in it
+
+
+def _prepare(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = sorted(path.name for path in folder.iterdir())
     except FileExistsError:
         raise ForeignFolder(path=str(folder), problem="it is a file") from None
-    except OSError as error:
-        raise UnwritableRun(path=str(folder), reason=error.strerror or str(error)) from error
+    except (OSError, ValueError) as error:  # the latter of a name with a null character
+        reason = getattr(error, "strerror", "") or str(error)
+        raise UnwritableFolder(path=str(folder), reason=reason) from error
     others = [name for name in names if not name.startswith(_BEFORE_THE_PLAN)]
     if others and PLAN not in names:
         shown = ", ".join(printable(name, limit=40) for name in others[:3])
@@ -73,16 +88,18 @@ def prepare_folder(folder: Path) -> None:
 
 
 @contextmanager
-def discarded_unless_begun(folder: Path) -> Iterator[None]:
-    """Leave nothing behind where the block ends before the plan was written."""
+def discarded_unless_begun(folder: Path, *, is_shared: Callable[[], bool]) -> Iterator[None]:
+    """Take a plan that the block wrote away again where it ends before anything was logged.
+
+    Not where `is_shared` says that another process goes by it. The folder is to be held meanwhile.
+    """
+    was_there = (folder / PLAN).exists()
     try:
         yield
     finally:
-        if not (folder / PLAN).exists():
+        if not (was_there or has_begun(folder) or is_shared()):
             with suppress(OSError):
-                for path in folder.glob("lock*"):
-                    path.unlink()
-                folder.rmdir()  # only if nothing else is in it
+                (folder / PLAN).unlink()
 
 
 def read_plan(folder: Path) -> Plan:

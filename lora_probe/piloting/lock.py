@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
-from lora_probe.errors import UnwritableOutput
+from lora_probe.piloting.errors import UnwritableFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,29 +27,38 @@ _OWNER = re.compile(r"process \d+ on \S+")
 def locked(path: Path) -> Iterator[bool]:
     """Hold the lock at `path` while the block runs; yields False, at once, where another process holds it.
 
-    The file stays behind; it locks nothing once its process is gone, however that ended.
+    The file stays behind; it locks nothing once its process is gone, however that ended. Whoever holds the
+    lock may remove it: a process that waited for the old file takes a new one.
 
     Raises:
-        UnwritableOutput: the file cannot be made, or its file system has no locks.
+        UnwritableFolder: the file cannot be made, or its file system has no locks.
 
     """
-    with _opened(path) as file:
-        deadline = time.monotonic() + _PATIENCE
-        while not (mine := _try_lock(file, path)) and time.monotonic() < deadline:
-            time.sleep(_PATIENCE / 20)
-        if mine:
-            with suppress(OSError):  # on a full disk the name is missing, the lock is not
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-                file.flush()
-        yield mine
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        with _made(path) as file:
+            if _try_lock(file, path) and _is_at(path, file):
+                with suppress(OSError):  # on a full disk the name is missing, the lock is not
+                    file.truncate(0)
+                    file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                    file.flush()
+                yield True
+                return
+        if time.monotonic() > deadline:
+            yield False
+            return
+        time.sleep(_PATIENCE / 20)
 
 
 def is_held(path: Path) -> bool:
     """Return whether a process holds the lock at `path`."""
-    if not path.exists():
+    try:
+        file: IO[bytes] = path.open("r+b", buffering=0)
+    except FileNotFoundError:
         return False
-    with _opened(path) as file:
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
         return not _try_lock(file, path)
 
 
@@ -62,14 +71,22 @@ def owner(path: Path) -> str:
     return "another process"
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _made(path: Path) -> IO[bytes]:
     try:
-        file = path.open("ab", buffering=0)
+        return path.open("ab", buffering=0)
     except OSError as error:
-        raise UnwritableOutput(path=str(path), reason=error.strerror or str(error)) from error
-    with file:
-        yield file
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UnwritableFolder:
+    return UnwritableFolder(path=str(path.parent), reason=error.strerror or str(error))
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Return whether `path` still leads to `file`."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
 
 if sys.platform == "win32":
@@ -93,5 +110,6 @@ else:
         except BlockingIOError:
             return False
         except OSError as error:
-            raise UnwritableOutput(path=str(path), reason=f"no lock ({error.strerror})") from error
+            reason = f"its file system has no locks: {error.strerror}"
+            raise UnwritableFolder(path=str(path.parent), reason=reason) from error
         return True

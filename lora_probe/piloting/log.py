@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Entry", "History", "Log", "Reader", "Saved", "Wave", "read_history"]
+__all__ = ["Entry", "History", "Log", "Reader", "Saved", "Wave", "has_begun", "read_history"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +115,7 @@ class Log:
             finally:
                 os.close(file)
         except OSError as error:
-            raise UnwritableRun(path=str(self.path), reason=error.strerror or str(error)) from error
+            raise UnwritableRun(path=str(self.path), error=error) from error
 
     def _repair(self) -> None:
         """Cut off what a killed process left of its last line."""
@@ -129,7 +129,7 @@ class Log:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise UnwritableRun(path=str(self.path), reason=error.strerror or str(error)) from error
+            raise UnwritableRun(path=str(self.path), error=error) from error
 
 
 class Reader:
@@ -169,6 +169,11 @@ class Reader:
             except (ValueError, KeyError, RecursionError) as error:
                 raise DamagedLog(path=str(path), line=len(entries) + 1, problem=str(error)) from error
             self._read[path] = self._read.get(path, 0) + len(line)
+
+
+def has_begun(folder: Path) -> bool:
+    """Return whether a process of a pilot in `folder` logged anything."""
+    return any(path.stat().st_size for path in folder.glob(_PATTERN))
 
 
 def read_history(folder: Path) -> History:

@@ -196,7 +196,7 @@ class _Pass:
                 try:
                     self.session.save_adapter(trial, path)
                 except OSError as error:
-                    raise UnwritableRun(path=str(path), reason=error.strerror or str(error)) from error
+                    raise UnwritableRun(path=str(path), error=error) from error
 
     def _alive(self) -> tuple[Trial, ...]:
         return tuple(trial for trial in self.wave.trials if trial not in self.failed)

@@ -14,7 +14,7 @@ from lora_probe.piloting.folder import (
     agree_on_plan,
     differences,
     discarded_unless_begun,
-    prepare_folder,
+    prepared_folder,
     read_plan,
 )
 from lora_probe.piloting.log import Log, read_history
@@ -24,7 +24,7 @@ from lora_probe.piloting.passes import Desk
 from lora_probe.piloting.preparation import prepare
 from lora_probe.piloting.protocol import next_units
 from lora_probe.piloting.runner import Runner
-from lora_probe.piloting.shards import claimed
+from lora_probe.piloting.shards import claimed, live_siblings
 from lora_probe.piloting.verification import verify
 from lora_probe.text import printable
 
@@ -115,8 +115,15 @@ def pilot(
     watching = observer or Observer()
     if settings.cluster is not None:
         require_cluster(settings.cluster)
-    prepare_folder(folder)
-    with discarded_unless_begun(folder), claimed(folder, settings.shard):
+
+    def is_shared() -> bool:
+        return bool(live_siblings(folder, settings.shard))
+
+    with (
+        prepared_folder(folder),
+        claimed(folder, settings.shard),
+        discarded_unless_begun(folder, is_shared=is_shared),
+    ):
         prepared = prepare(model, data, candidates, settings, command=command, tell=watching.said)
         plan = agree_on_plan(folder, prepared.plan)
         log = Log(folder / f"results{settings.shard.suffix}.jsonl")

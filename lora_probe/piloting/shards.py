@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,8 @@ def read_shard(text: str) -> Shard:
 def claimed(folder: Path, shard: Shard) -> Iterator[None]:
     """Hold `folder` for this process; other shards of the same number may hold it, too.
 
+    In a folder that comes to hold nothing but locks, this one's is taken away again.
+
     Raises:
         FolderInUse: a process that would do the same work holds it.
 
@@ -89,10 +91,15 @@ def claimed(folder: Path, shard: Shard) -> Iterator[None]:
     with locked(own) as mine:
         if not mine:
             raise FolderInUse(path=str(folder), owner=owner(own))
-        for other in sorted(folder.glob(_LOCKS)):
-            if other not in _siblings(folder, shard) and is_held(other):
-                raise FolderInUse(path=str(folder), owner=owner(other))
-        yield
+        try:
+            for other in sorted(folder.glob(_LOCKS)):
+                if other not in _siblings(folder, shard) and is_held(other):
+                    raise FolderInUse(path=str(folder), owner=owner(other))
+            yield
+        finally:
+            with suppress(OSError):
+                if set(folder.iterdir()) == set(folder.glob(_LOCKS)):
+                    own.unlink()
 
 
 def live_siblings(folder: Path, shard: Shard) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def require_quantization(quantization: str, device: torch.device) -> None:
     if device.type != "cuda":
         raise NoDevice(device=device.type, problem=f"a {quantization} base needs CUDA; leave it unquantized")
     if not _is_installed("bitsandbytes"):
-        raise MissingLibrary(what=f"a {quantization} base", library="bitsandbytes", install="bitsandbytes")
+        raise MissingLibrary(what=f"a {quantization} base", package="bitsandbytes", install="bitsandbytes")
 
 
 def _is_installed(library: str) -> bool:

@@ -47,7 +47,7 @@ def require_cluster(cluster: Cluster) -> None:
 
     """
     if find_spec("ray") is None:
-        raise MissingLibrary(what="--engine ray", library="Ray", install="'lora-probe[ray]'")
+        raise MissingLibrary(what="--engine ray", package="Ray", install="'lora-probe[ray]'")
     address = _address(cluster)
     if address not in {_HERE, "auto"}:  # of the latter, Ray itself tells at once whether it is there
         _call(address)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_probe.cache import cache_folder
-from lora_probe.piloting.errors import ForeignFolder, UnwritableRun
+from lora_probe.piloting.errors import ForeignFolder, UnwritableFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,7 +55,7 @@ def set_up(folder: Path) -> tuple[Path, Path]:
 
     Raises:
         ForeignFolder: a file is in the way, or another model.
-        UnwritableRun: it cannot be written.
+        UnwritableFolder: it cannot be written.
 
     """
     if folder.exists() and not folder.is_dir():
@@ -66,7 +66,7 @@ def set_up(folder: Path) -> tuple[Path, Path]:
         others = [each.name for each in model_folder().iterdir() if not _put(each, model / each.name)]
         data = demo_data(folder)
     except OSError as error:
-        raise UnwritableRun(path=str(folder), reason=error.strerror or str(error)) from error
+        raise UnwritableFolder(path=str(folder), reason=error.strerror or str(error)) from error
     if others:
         raise ForeignFolder(path=str(folder), problem=f"its model/{others[0]} is not the demo's")
     return model, data
