@@ -18,6 +18,7 @@ from lora_probe.piloting.data.rows import Rows
 from lora_probe.piloting.data.sources import find_sources
 from lora_probe.piloting.errors import BadDataOption, BadExample, DataNotFound, MissingColumn, UnreadableData
 from lora_probe.piloting.records import Task
+from tests.trl_cases import turn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,14 @@ def write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
 def json_lines(*rows: Any) -> bytes:
     """Return rows as JSON Lines."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def refusal_of(path: Path) -> str:
+    """Return the one sentence with which reading a file is refused."""
+    with pytest.raises(LoraProbeError) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def test_every_format_says_the_same(tmp_path: Path) -> None:
@@ -90,8 +99,14 @@ def test_plain_text_is_cut_into_units(tmp_path: Path, unit: str, expected: list[
     assert texts(read(tmp_path / "a.txt", unit=unit)) == expected
 
 
+def test_rows_of_a_table_may_be_shorter_or_quoted(tmp_path: Path) -> None:
+    """Missing cells at the end are empty, quotes keep lines and commas, and blank lines are no rows."""
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbftext,label\r\n"a ""b"", c"\r\n\r\n"d\ne",1\r\nf "g",2\r\n')
+    assert texts(read(tmp_path / "a.csv")) == ['a "b", c', "d\ne", 'f "g"']
+
+
 def test_a_folder_is_read_in_a_fixed_order(tmp_path: Path) -> None:
-    """All files of rows below a folder are read by name; its README and hidden files are not."""
+    """All files of rows below a folder are read once, by name; its README, hidden files and loops are not."""
     (tmp_path / "sub").mkdir()
     (tmp_path / ".cache").mkdir()
     (tmp_path / "b.jsonl").write_bytes(json_lines({"text": "three"}))
@@ -99,6 +114,9 @@ def test_a_folder_is_read_in_a_fixed_order(tmp_path: Path) -> None:
     (tmp_path / "sub" / "c.jsonl").write_bytes(json_lines({"text": "four"}))
     (tmp_path / ".cache" / "d.jsonl").write_bytes(json_lines({"text": "no"}))
     (tmp_path / "README.md").write_text("About this data")
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    (tmp_path / "self.jsonl").symlink_to("self.jsonl")
+    (tmp_path / "gone.jsonl").symlink_to("nowhere")
     before = sorted(tmp_path.rglob("*"))
     assert texts(read(tmp_path)) == ["one", "three", "four"]
     assert sorted(tmp_path.rglob("*")) == before
@@ -128,6 +146,7 @@ def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
             b'{"text": "a"}\n\n{"text": b}\n',
             "a.jsonl, line 3: no valid JSON: Expecting value at column 10",
         ),
+        ("a.jsonl", b'{"text": "\0"}\n', "line 1: no valid JSON: Invalid control character at column 11"),
         ("a.json", b'[{"text": "a"}, ]', "a.json: no valid JSON"),
         ("a.jsonl", b'["a"]\n', 'line 1: a row must be an object like {"text": …}, not an array'),
         ("a.jsonl", b"5\n", "not a number"),
@@ -137,41 +156,44 @@ def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
         ("a.txt", b"a\xff", "it is not UTF-8 text (byte 0xff)"),
         ("a.csv", b"text\n\xff\n", "it is not UTF-8 text (byte 0xff)"),
         ("a.csv", b"text,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        ("a.csv", b"text,b\n1,2,3\n1,2,3\n", "its rows hold more cells than its heading"),
+        ("a.tsv", b"text\n1\t\n", "its rows hold more cells than its heading"),
         ("a.parquet", b"PAR1 or not", "no valid Parquet"),
         ("a.jsonl.gz", b"no gzip", "a.jsonl.gz: no valid JSON Lines: Not a gzipped file"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": 5}\n', "a.jsonl, line 2: its text is 5, not a text"),
-        ("a.jsonl", b'{"text": {"a": [1]}}\n', "line 1: its text is {'a': [1]}, not a text"),
-        ("a.jsonl", b'{"text": "\\ud800"}\n', "line 1: it holds half of a surrogate pair"),
-        ("a.jsonl", b'{"text": null}\n{"text": " "}\n', "all 2 rows are empty"),
-        ("a.jsonl", b'{"txt": "a", "id": 5}\n', "no column prompt and completion, or messages, or text"),
-        ("a.jsonl", b'{"txt": "a", "id": 5}\n', "the columns are id, txt"),
-        (
-            "a.jsonl",
-            b'{"text": "a"}\n{"messages": [{"role": "user", "content": "b"}]}\n',
-            "all rows must be of one kind",
-        ),
-        ("a.jsonl", b'{"messages": "hi"}\n', "line 1: its messages is 'hi', not a list of messages"),
-        ("a.jsonl", b'{"messages": ["hi"]}\n', "its messages[0] is 'hi', not a message"),
-        ("a.jsonl", b'{"messages": [{"content": "hi"}]}\n', "messages[0] is a message without a role"),
-        (
-            "a.jsonl",
-            b'{"messages": [{"role": "user", "content": 5}]}\n',
-            "messages[0].content is 5, not a text",
-        ),
-        (
-            "a.jsonl",
-            b'{"prompt": "a", "completion": [{"role": "user", "content": ""}]}\n',
-            "not both texts or both",
-        ),
     ],
 )
 def test_broken_files_are_one_sentence(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     """Whatever is wrong with a file is said once, with the line or the row where it stands."""
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(LoraProbeError) as caught:
-        read(tmp_path / name)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert said in refusal_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"text": "a"}, {"text": 5}], "a.jsonl, line 2: its text is 5, not a text"),
+        ([{"text": {"a": [1]}}], "line 1: its text is {'a': [1]}, not a text"),
+        ([{"text": "\ud800"}], "line 1: it holds half of a surrogate pair"),
+        ([{"text": None}, {"text": " "}], "every row is empty"),
+        (
+            [{"txt": "a", "id": 5}],
+            "no column prompt and completion, or messages, or text (for causal-lm): the columns are id, txt;",
+        ),
+        (
+            [{"text": "a"}, {"messages": [turn("user", "b")]}],
+            "line 1: it is a row of text among rows of conversation; all rows must be of one kind",
+        ),
+        ([{"messages": "hi"}], "line 1: its messages is 'hi', not a list of messages"),
+        ([{"messages": ["hi"]}], "its messages[0] is 'hi', not a message"),
+        ([{"messages": [{"content": "hi"}]}], "messages[0] is a message without a role"),
+        ([{"messages": [{"role": "user", "content": 5}]}], "messages[0].content is 5, not a text"),
+        ([{"prompt": "a", "completion": [turn("user", "")]}], "not both texts or both"),
+    ],
+)
+def test_rows_that_do_not_fit_are_one_sentence(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:
+    """A cell of the wrong kind, or a row of another layout, is refused with its line."""
+    (tmp_path / "a.jsonl").write_bytes(json_lines(*rows))
+    assert said in refusal_of(tmp_path / "a.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -165,10 +165,28 @@ def test_pairs_of_texts_keep_their_types(tmp_path: Path) -> None:
     assert data.facts.truncated_examples > 0
 
 
-def test_one_question_is_in_one_part(tmp_path: Path) -> None:
-    """A text that occurs with several labels is in one part only: what is tested was not trained on."""
-    rows = [{"text": text, "label": label} for text in texts() for label in ("a", "b")]
-    data = load(tmp_path, rows, Task.SEQUENCE_CLASSIFICATION)
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [
+        (
+            Task.SEQUENCE_CLASSIFICATION,
+            [{"text": text, "label": label} for text in texts() for label in ("a", "b")],
+        ),
+        (
+            Task.SEQUENCE_CLASSIFICATION,
+            [{"text": f"{text:!<32}{label}", "label": label} for text in texts() for label in ("a", "b")],
+        ),
+        (
+            Task.SEQ2SEQ,
+            [{"source": text, "target": target} for text in texts() for target in ("one", "other")],
+        ),
+    ],
+    ids=["several labels", "different after the cut", "several targets"],
+)
+def test_one_question_is_in_one_part(tmp_path: Path, task: Task, rows: list[dict[str, Any]]) -> None:
+    """What a model is shown with several answers is in one part only: what is tested was not trained on."""
+    data = load(tmp_path, rows, task)
+    assert len(every(data)) == 2 * COUNT
     inputs = {split: {bytes(example.input_ids) for example in data.part(split)} for split in Split}
     assert not inputs[Split.TRAIN] & inputs[Split.TEST]
     assert not inputs[Split.TUNING] & (inputs[Split.TRAIN] | inputs[Split.TEST])
@@ -230,7 +248,7 @@ def test_classes_that_a_dataset_names(tmp_path: Path) -> None:
             Task.TOKEN_CLASSIFICATION,
             {"tokens": ["a"], "labels": [1, 2]},
             BadExample,
-            "has 1 tokens and 2 labels",
+            "its tokens and labels are not equally many: 1 and 2",
         ),
         (
             Task.TOKEN_CLASSIFICATION,

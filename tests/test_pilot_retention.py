@@ -149,7 +149,7 @@ def test_what_is_in_the_data_is_no_retention_text(tmp_path: Path, packing: bool)
     }
     assert not keys & train_tuning_test
     assert found.train == data.train
-    assert any("are in the data, too: left out" in note for note in found.notes)
+    assert any("of the retention text that the data hold, too, were left out" in note for note in found.notes)
     assert keys == {each.key for each in alone.retention}
     assert found.facts.fingerprint == alone.facts.fingerprint != data.facts.fingerprint
 

@@ -74,7 +74,7 @@ def read_contents(rows: Rows, *, task: Task, mapped: Mapping[str, str], source: 
             content = Content(key=key, question=asked, cells=cells, place=place)
             found.setdefault(content.key, content)
     if not found:
-        raise NoUsableData(source=source, problem=f"all {empty} rows are empty")
+        raise NoUsableData(source=source, problem="every row is empty")
     duplicates = len(rows.rows) - empty - len(found)
     return Contents(layout=layout, contents=tuple(found.values()), empty=empty, duplicates=duplicates)
 
@@ -97,7 +97,8 @@ def _cells(row: Mapping[str, Any], layout: Layout, place: str) -> dict[str, Any]
         problem = "its prompt and completion are not both texts or both lists of messages"
         raise BadExample(where=place, problem=problem)
     if layout.kind is Kind.TAGGED and len(cells["tokens"]) != len(cells["labels"]):
-        problem = f"it has {len(cells['tokens'])} tokens and {len(cells['labels'])} labels"
+        counts = f"{len(cells['tokens'])} and {len(cells['labels'])}"
+        problem = f"its tokens and labels are not equally many: {counts}"
         raise BadExample(where=place, problem=problem)
     return cells
 

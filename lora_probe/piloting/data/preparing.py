@@ -62,6 +62,9 @@ def prepare(
 ) -> Prepared:
     """Tokenize `contents` and split them; of equal tokens the one with the smallest key stays.
 
+    What the model is shown alike, such as texts that the cut makes equal, is in one part, whatever it is to
+    answer there: that of the smallest key.
+
     Raises:
         UnfitTokenizer, BadExample, BadDataOption, NoUsableData: as the tokenization of the task says.
 
@@ -77,6 +80,7 @@ def prepare(
     made_of = dict(zip((content.key for content in contents.contents), made, strict=True))
     parts: dict[Split, list[Example]] = {split: [] for split in Split}
     seen: set[tuple[bytes, bytes]] = set()
+    part_with: dict[bytes, Split] = {}
     untrained = alike = 0
     for content in ordered:
         tokenized = made_of[content.key]
@@ -88,7 +92,7 @@ def prepare(
             alike += 1
         else:
             seen.add(tokens)
-            parts[part_of(content.question)].append(example)
+            parts[part_with.setdefault(tokens[0], part_of(content.question))].append(example)
     lengths = [tokenized.length for tokenized in made_of.values()]
     limit = positions if positions is not None and positions < max_length else None
     return Prepared(

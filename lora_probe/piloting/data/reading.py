@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import json
 import tempfile
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -85,17 +86,36 @@ class _Reader:
         else:
             yield from _numbered(self._cells(file), "row")
 
-    def _cells(self, file: DataFile) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows of a table of text, each cell as the text that stands there.
+    def _cells(self, file: DataFile) -> list[Mapping[str, Any]]:
+        """Return the rows of a table of text, each cell as the text that stands there.
 
-        Both passes are read to their end, because pandas leaves the file open otherwise.
+        Both passes are read to their end, because pandas leaves the file open otherwise. Left to itself, it
+        would take what rows hold more than the heading for their names, and move all other cells.
+
+        Raises:
+            UnreadableData: rows hold more cells than the heading.
+
         """
         from datasets import Features, Value
+        from pandas.errors import ParserWarning
 
-        told = {"sep": "\t" if file.format is Format.TSV else ",", "na_filter": False, "encoding": _ENCODING}
-        for first in list(self._stream(file, "csv", nrows=1, **told)):
-            texts = Features({column: Value("string") for column in first})
-            yield from list(self._stream(file, "csv", nrows=self.most, features=texts, **told))
+        told: dict[str, Any] = {
+            "sep": "\t" if file.format is Format.TSV else ",",
+            "na_filter": False,
+            "encoding": _ENCODING,
+            "index_col": False,
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ParserWarning)
+            try:
+                first = list(self._stream(file, "csv", nrows=1, **told))
+                if not first:
+                    return []
+                texts = Features({column: Value("string") for column in first[0]})
+                return list(self._stream(file, "csv", nrows=self.most, features=texts, **told))
+            except ParserWarning:
+                problem = "its rows hold more cells than its heading: name all columns there"
+                raise UnreadableData(where=str(file.path), problem=problem) from None
 
     def _stream(self, file: DataFile, builder: str, **options: Any) -> Iterator[Mapping[str, Any]]:
         """Yield rows as the library's `builder` reads them.
@@ -152,9 +172,8 @@ def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UnreadableData(
-            where=where, problem=f"no valid JSON: {error.msg} at column {error.colno}"
-        ) from None
+        told = error.msg.removesuffix(" at")  # as of some of the parser's messages
+        raise UnreadableData(where=where, problem=f"no valid JSON: {told} at column {error.colno}") from None
     except RecursionError:
         raise UnreadableData(where=where, problem="its JSON is nested too deeply") from None
     except ValueError as error:  # an integer of more digits than Python reads

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lora_probe.piloting.data.contents import Contents
     from lora_probe.piloting.data.preparing import Prepared
 
-__all__ = ["remarks"]
+__all__ = ["left_out", "remarks"]
 
 _ENOUGH_TO_TEST = 256
 """Examples from which an interval is narrow enough for usual differences."""
@@ -23,21 +23,35 @@ def remarks(
     if more:
         yield f"only the first {max_examples:,} rows were read (--max-examples)"
     if contents.empty:
-        yield f"{contents.empty:,} empty rows were left out"
+        yield left_out(contents.empty, "empty row", "empty rows")
     if contents.duplicates:
-        yield f"{contents.duplicates:,} repetitions of other rows were left out"
+        yield left_out(contents.duplicates, "repetition of another row", "repetitions of other rows")
     if prepared.truncated:
         share = prepared.tokens_cut / prepared.tokens
         yield (
-            f"{prepared.truncated:,} of {prepared.total:,} examples were cut to {max_length:,} tokens, "
-            f"which lost {share:.1%} of all tokens"
+            f"{prepared.truncated:,} of {prepared.total:,} examples {_were(prepared.truncated)} cut to "
+            f"{max_length:,} tokens, which lost {share:.1%} of all tokens"
         )
     if prepared.untrained:
-        yield f"{prepared.untrained:,} examples without a token to train on were left out"
+        what = "without a token to train on"
+        yield left_out(prepared.untrained, f"example {what}", f"examples {what}")
     if prepared.alike:
-        yield f"{prepared.alike:,} examples that became equal to others by the cut were left out"
+        yield left_out(
+            prepared.alike,
+            "example that became equal to another by the cut",
+            "examples that became equal to others by the cut",
+        )
     if test < _ENOUGH_TO_TEST:
         yield (
             f"there are only {test:,} examples to test on: small differences will stay unresolved "
             f"({_ENOUGH_TO_TEST} or more are better)"
         )
+
+
+def left_out(count: int, one: str, several: str) -> str:
+    """Return how many of something were left out."""
+    return f"{count:,} {one if count == 1 else several} {_were(count)} left out"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"

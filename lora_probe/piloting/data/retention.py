@@ -11,6 +11,7 @@ from lora_probe.piloting.data.examples import DataOptions
 from lora_probe.piloting.data.loading import LEAST, fingerprint, read_rows
 from lora_probe.piloting.data.masking import masked
 from lora_probe.piloting.data.preparing import prepare
+from lora_probe.piloting.data.remarks import left_out
 from lora_probe.piloting.errors import BadDataOption
 from lora_probe.piloting.records import Split, Task
 
@@ -73,14 +74,11 @@ def with_retention(
     kept = tuple(apart[: options.test_items])
     if data.masking is not None:
         kept = tuple(masked(each, data.masking, seed="evaluation") for each in kept)
-    notes = (f"{len(examples) - len(apart):,} examples of the retention text are in the data, too: left out",)
+    met = len(examples) - len(apart)
+    what = "of the retention text that the data hold, too,"
+    notes = (left_out(met, f"example {what}", f"examples {what}"),) if met else ()
     facts = replace(data.facts, retention=source, retention_examples=len(kept))
-    made = replace(
-        data,
-        retention=kept,
-        facts=facts,
-        notes=(*data.notes, *(notes if len(apart) < len(examples) else ())),
-    )
+    made = replace(data, retention=kept, facts=facts, notes=(*data.notes, *notes))
     return replace(made, facts=replace(facts, fingerprint=fingerprint(made)))
 
 
