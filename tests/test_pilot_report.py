@@ -119,6 +119,16 @@ def test_every_form_says_everything(form: Any) -> None:
     assert "43,008 parameters are few" in text
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_failed_repetition_is_told_from_the_run_that_it_repeats(form: Any) -> None:
+    """Of two trials that differ in nothing else, the one that measures noise is called so."""
+    found = sample_analysis()
+    (failed,) = found.failures
+    again = replace(failed, trial=replace(failed.trial, repeat=1))
+    assert "seed 0 (again) diverged" in form(replace(found, failures=(again,)))
+    assert "(again)" not in form(found)
+
+
 def _of_task(task: Task) -> Analysis:
     """Return the sample as a pilot of `task`."""
     found = sample_analysis()

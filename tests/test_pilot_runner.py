@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lora_probe.piloting.analysis import analyse
 from lora_probe.piloting.log import read_history
 from lora_probe.piloting.passes import evaluation_steps
 from lora_probe.piloting.records import Evaluated, Failure, Split, Trained, Unit
@@ -113,10 +114,13 @@ def test_dead_adapters_are_spoken_of_at_once(tmp_path: Path) -> None:
 
 def test_dead_adapters_are_logged_once(tmp_path: Path) -> None:
     """The gradient check belongs to the first stretch of a unit."""
-    run(tmp_path, small_plan("qv", "mlp", rungs=()), FakeEngine())
-    stretches = [each for each in read_history(tmp_path).results() if isinstance(each, Trained)]
+    plan = small_plan("qv", "mlp", rungs=())
+    run(tmp_path, plan, FakeEngine())
+    results = read_history(tmp_path).results()
+    stretches = [each for each in results if isinstance(each, Trained)]
     assert {each.dead for each in stretches if each.start == 0} == {("model.dead",)}
-    assert {each.dead for each in stretches if each.start > 0} == {()}
+    assert {each.dead for each in stretches if each.start > 0} == {None}
+    assert analyse(plan, results).dead_adapters == {"qv": ("model.dead",), "mlp": ("model.dead",)}
 
 
 def test_adapters_of_finished_trials_are_kept(tmp_path: Path) -> None:

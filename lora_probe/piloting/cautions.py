@@ -67,10 +67,10 @@ def cautions(
 
 
 def dead_adapters(ledger: Ledger) -> dict[str, tuple[str, ...]]:
-    """Return, by candidate, the adapters without any gradient in every stretch of some trial."""
+    """Return, by candidate, the adapters without gradient in all stretches of some trial that were watched."""
     dead: dict[str, dict[str, None]] = {}
     for trial in ledger.trials():
-        stretches = [set(each.dead) for each in ledger.trained(trial)]
+        stretches = [set(each.dead) for each in ledger.trained(trial) if each.dead is not None]
         always = set.intersection(*stretches) if stretches else set()
         if always:
             dead.setdefault(trial.candidate, {}).update(dict.fromkeys(sorted(always)))

@@ -148,8 +148,9 @@ class _Pass:
         return report
 
     def _trained(self, reports: Sequence[StepReport], start: int, seconds: float) -> Iterator[Trained]:
-        # Only of the first stretch: sessions count from where they began, and a resumed one began later.
-        dead = self.session.dead() if start == self.wave.unit.start else {}
+        # Only of a unit's first stretch: sessions count from where they began, and a resumed one began later.
+        looks = start == self.wave.unit.start
+        dead = self.session.dead() if looks else {}
         ends = {each.trial: index for index, report in enumerate(reports) for each in report.failed}
         alive = [(place, each) for place, each in enumerate(self.session.trials) if each not in self.failed]
         for place, trial in alive:
@@ -159,7 +160,7 @@ class _Pass:
                 start=start,
                 losses=tuple(report.losses[place] for report in own),
                 gradient_norms=tuple(report.gradient_norms[place] for report in own),
-                dead=dead.get(trial, ()),
+                dead=dead.get(trial, ()) if looks else None,
                 tokens=sum(report.tokens for report in own),
                 seconds=seconds / len(alive),
             )

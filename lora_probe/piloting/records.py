@@ -269,8 +269,9 @@ class Trained:
     """Nats per trained token of each step."""
     gradient_norms: tuple[float, ...]
     """Before clipping."""
-    dead: tuple[str, ...] = ()
-    """Paths of adapters whose gradient was missing or exactly zero in every step of the stretch."""
+    dead: tuple[str, ...] | None = None
+    """Paths of adapters whose gradient was missing or exactly zero in every step of the stretch; None where
+    nobody looked: a session counts from where it began, so only its first stretch knows."""
     tokens: int = 0
     """Tokens that were trained on."""
     seconds: float = 0.0

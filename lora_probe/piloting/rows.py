@@ -86,7 +86,7 @@ def _row(
         difference=loss - best_loss if best_loss is not None and loss is not None else None,
         accuracy=_accuracy(ours),
         on_pareto_front=False,
-        note=_note(plan, candidate, ledger=ledger, status=status, drop=drop, ours=ours),
+        note=_note(plan, candidate, rate=rate, ledger=ledger, status=status, drop=drop, ours=ours),
         retention_loss=retention,
         forgotten=retention - unforgotten if retention is not None and unforgotten is not None else None,
     )
@@ -105,17 +105,28 @@ def _status(progress: Progress, candidate: Candidate, ours: Tested, drop: Droppe
 
 
 def _note(
-    plan: Plan, candidate: Candidate, *, ledger: Ledger, status: Status, drop: Dropped | None, ours: Tested
+    plan: Plan,
+    candidate: Candidate,
+    *,
+    rate: float | None,
+    ledger: Ledger,
+    status: Status,
+    drop: Dropped | None,
+    ours: Tested,
 ) -> str:
+    """Return why an arm was dropped or failed, or which seeds of its chosen rate it lost, and why."""
     if drop:
         return drop.reason
-    reasons = dict.fromkeys(
-        each.reason for each in ledger.failures() if each.trial.candidate == candidate.name
-    )
-    if status is Status.FAILED or (reasons and not ours and status is Status.REFERENCE):
-        return "; ".join(reasons)
+    failures = [
+        each for each in ledger.failures() if each.trial.candidate == candidate.name and not each.trial.repeat
+    ]
+    if status is Status.FAILED or (failures and not ours and status is Status.REFERENCE):
+        return "; ".join(dict.fromkeys(each.reason for each in failures))
     lost = [seed for seed in plan.protocol.seeds if seed not in ours]
     if status is Status.FINALIST and lost:
+        reasons = dict.fromkeys(
+            each.reason for each in failures if each.trial.learning_rate == rate and each.trial.seed in lost
+        )
         return f"no result with seed {', '.join(map(str, lost))}: {'; '.join(reasons)}"
     return ""
 

@@ -163,9 +163,10 @@ def dropped_text(dropped: Dropped) -> str:
 def failure_text(failed: Failed) -> str:
     """Return which trial failed, when, how and why."""
     trial = failed.trial
+    again = " (again)" if trial.repeat else ""
     return (
-        f"{trial.candidate} at {trial.learning_rate:.3g} with seed {trial.seed} {_FAILED[failed.failure]} "
-        f"after step {exact(failed.step)}: {failed.reason}"
+        f"{trial.candidate} at {trial.learning_rate:.3g} with seed {trial.seed}{again} "
+        f"{_FAILED[failed.failure]} after step {exact(failed.step)}: {failed.reason}"
     )
 
 
