@@ -67,7 +67,7 @@ def cautions(
 
 
 def dead_adapters(ledger: Ledger) -> dict[str, tuple[str, ...]]:
-    """Return, by candidate, the adapters without gradient in all stretches of some trial that were watched."""
+    """Return, by candidate, adapters without gradient in all stretches that were watched of some trial."""
     dead: dict[str, dict[str, None]] = {}
     for trial in ledger.trials():
         stretches = [set(each.dead) for each in ledger.trained(trial) if each.dead is not None]
