@@ -271,13 +271,25 @@ class NotExportable(LoraProbeError, ValueError):
         super().__init__(f"{trainer} cannot say this: {reason}{f' ({shown})' if shown else ''}")
 
 
+_MANY_EXPRESSIONS = 1000
+"""From here on their number alone may take the time, however harmless each of them is."""
+
+
 class SlowExpression(LoraProbeError, TimeoutError):
-    """A regular expression backtracks without end, so that PEFT would hang on it."""
+    """A regular expression backtracks without end, so that PEFT would hang on it, or there are too many."""
 
     def __init__(self, *, expressions: Sequence[str], seconds: float) -> None:
         self.expressions, self.seconds = tuple(expressions), seconds
+        count = len(self.expressions)
+        if count >= _MANY_EXPRESSIONS:
+            super().__init__(
+                f"matching {count:,} expressions takes more than {seconds:g} s, and PEFT as long: "
+                "each is tried on every module; say with fewer which modules they mean"
+            )
+            return
         shown = " or ".join(printable(each, limit=_SHOWN) for each in self.expressions[:3])
+        more = f" or one of {count - 3} more" if count > 3 else ""  # noqa: PLR2004 - those shown
         super().__init__(
-            f"matching {shown} takes more than {seconds:g} s, on which PEFT would hang: "
+            f"matching {shown}{more} takes more than {seconds:g} s, on which PEFT would hang: "
             "a repeat within a repeat, such as (.+)+, tries every way to divide a name"
         )

@@ -10,7 +10,7 @@ import pytest
 
 from lora_probe.piloting.analysis import analyse
 from lora_probe.piloting.data import DataOptions, load_data, with_retention
-from lora_probe.piloting.errors import BadDataOption, ChangedUnderneath, PlanDiffers
+from lora_probe.piloting.errors import BadDataOption, ChangedUnderneath, MissingColumn, PlanDiffers
 from lora_probe.piloting.log import read_history
 from lora_probe.piloting.observer import Observer
 from lora_probe.piloting.outcome import Answer, Confidence, Relation
@@ -164,6 +164,14 @@ def test_it_may_be_of_another_form_than_the_data(tmp_path: Path) -> None:
     (tmp_path / "few.txt").write_text("one paragraph alone")
     with pytest.raises(BadDataOption, match="holds 1 examples that are not in the data, too: give 8 or more"):
         _load(tmp_path, str(tmp_path / "few.txt"), columns={"text": "body"})
+
+
+def test_a_retention_text_without_its_column_is_named(tmp_path: Path) -> None:
+    """It is that file, and not the data, of which the sentence says that a column lacks."""
+    make_data(tmp_path / "data.jsonl", rows=120)
+    (tmp_path / "old.jsonl").write_text('{"body": "the cat"}\n' * 20)
+    with pytest.raises(MissingColumn, match=r"^\S+old\.jsonl has no column .*: the columns are body;"):
+        _load(tmp_path, str(tmp_path / "old.jsonl"))
 
 
 class _Interrupting(Observer):

@@ -180,3 +180,22 @@ def test_an_expression_without_end_is_given_up(
     monkeypatch.setattr("lora_probe.peft_rules.patience.SECONDS", 0.2)
     with pytest.raises(SlowExpression, match=r"matching .*\(\.\+\)\+x takes more than 0\.2 s"):
         predict(tiny_graph(), LoraSettings(**fields))
+
+
+def test_thousands_of_harmless_expressions_are_not_blamed_for_repeats(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where their number takes the time, the sentence says so, and names no culprit."""
+    monkeypatch.setattr("lora_probe.peft_rules.patience.SECONDS", 0.01)
+    ranks = {f"layers.{number}.q_proj": 4 for number in range(20_000)}
+    with pytest.raises(
+        SlowExpression, match=r"matching 20,000 expressions takes .* on every module"
+    ) as error:
+        predict(tiny_graph(), LoraSettings(target_modules=("q_proj",), rank_pattern=ranks))
+    assert "repeat" not in str(error.value)
+
+
+def test_some_expressions_are_not_said_to_be_all() -> None:
+    """Of more than three, the others are counted: the culprit may be among them."""
+    error = SlowExpression(expressions=["a", "b", "c", "d"], seconds=10)
+    assert "matching a or b or c or one of 1 more takes more than 10 s" in str(error)

@@ -87,11 +87,14 @@ _MOST_COLUMNS = 20
 class MissingColumn(LoraProbeError, LookupError):
     """The rows lack the columns that the task needs."""
 
-    def __init__(self, *, needed: str, columns: Sequence[str], advice: str, near: Sequence[str] = ()) -> None:
-        self.needed, self.columns, self.advice, self.near = needed, tuple(columns), advice, tuple(near)
+    def __init__(
+        self, *, source: str, needed: str, columns: Sequence[str], advice: str, near: Sequence[str] = ()
+    ) -> None:
+        self.source, self.needed, self.columns = source, needed, tuple(columns)
+        self.advice, self.near = advice, tuple(near)
         shown = [*columns[:_MOST_COLUMNS], *(["…"] if len(columns) > _MOST_COLUMNS else [])]
         there = f"the columns are {', '.join(shown)}" if shown else "there are no columns"
-        super().__init__(f"the data has no column {needed}: {there}{near_misses(near)}; {advice}")
+        super().__init__(f"{source} has no column {needed}: {there}{near_misses(near)}; {advice}")
 
 
 class BadExample(LoraProbeError, ValueError):

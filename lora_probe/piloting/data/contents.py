@@ -60,7 +60,7 @@ def read_contents(rows: Rows, *, task: Task, mapped: Mapping[str, str], source: 
     if not rows.rows:
         raise NoUsableData(source=source, problem="there is no row")
     there = dict.fromkeys(column for row in rows.rows for column, cell in row.items() if cell is not None)
-    layout = choose_layout(task, there or dict.fromkeys(rows.rows[0]), mapped)
+    layout = choose_layout(task, there or dict.fromkeys(rows.rows[0]), mapped, source=source)
     found: dict[str, Content] = {}
     empty = 0
     for row, place in zip(rows.rows, rows.places, strict=True):
@@ -113,7 +113,8 @@ def _same_layout(
 ) -> None:
     """Refuse a row without content that has it in the columns of another layout."""
     try:
-        other = choose_layout(task, [column for column, cell in row.items() if cell is not None], mapped)
+        there = [column for column, cell in row.items() if cell is not None]
+        other = choose_layout(task, there, mapped, source=place)
     except LoraProbeError:
         return
     if other.kind is not layout.kind:

@@ -99,8 +99,10 @@ _PATTERNS: Mapping[Task, tuple[_Pattern, ...]] = {
 }
 
 
-def choose_layout(task: Task, there: Collection[str], mapped: Mapping[str, str]) -> Layout:
+def choose_layout(task: Task, there: Collection[str], mapped: Mapping[str, str], *, source: str) -> Layout:
     """Return the first layout of `task` whose columns are `there`; what the user `mapped` comes first.
+
+    `source` is where the rows come from, for messages.
 
     Raises:
         MissingColumn: no layout fits, or a mapped column is not there.
@@ -115,13 +117,15 @@ def choose_layout(task: Task, there: Collection[str], mapped: Mapping[str, str])
             raise BadDataOption(option="column", value=meaning, problem=problem)
         if column not in there:
             near = difflib.get_close_matches(column, there)
-            raise MissingColumn(needed=column, columns=sorted(there), advice="name one of these", near=near)
+            raise MissingColumn(
+                source=source, needed=column, columns=sorted(there), advice="name one of these", near=near
+            )
     for pattern in patterns:
         found = _fitting(pattern, there, mapped)
         if found is not None:
             return found
     needed = ", or ".join(" and ".join(each.required) for each in patterns)
-    raise MissingColumn(needed=f"{needed} (for {task})", columns=sorted(there), advice=_MAP)
+    raise MissingColumn(source=source, needed=f"{needed} (for {task})", columns=sorted(there), advice=_MAP)
 
 
 def _fitting(pattern: _Pattern, there: Collection[str], mapped: Mapping[str, str]) -> Layout | None:
