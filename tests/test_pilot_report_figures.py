@@ -11,7 +11,7 @@ import pytest
 
 from lora_probe.piloting.outcome import Relation
 from lora_probe.piloting.records import Arm, Task
-from lora_probe.report.pilot_axes import linear_axis, log_axis
+from lora_probe.report.axes import linear_axis, log_axis
 from lora_probe.report.pilot_charts import pareto_chart, rate_chart, training_chart, tuning_chart
 from lora_probe.report.pilot_figures import arm_colors, forest, learning_rate_curves, loss_curves, pareto
 from lora_probe.report.pilot_forest import forest_chart

@@ -1,15 +1,16 @@
-"""The drawings of a budget's page, in percent of the place that they get: text stays text at any width."""
+"""The drawings of a budget's page."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import groupby
 from math import floor, log2, log10
 from typing import TYPE_CHECKING
 
 from lora_probe.patterns import index_text
+from lora_probe.report.axes import Axis, Tick, log_axis
 from lora_probe.report.colors import REST, block_color, set_color
+from lora_probe.report.line_charts import Chart, Dot, Key, Line, points, size_label
 from lora_probe.report.numbers import exact, short
 
 if TYPE_CHECKING:
@@ -17,51 +18,11 @@ if TYPE_CHECKING:
 
     from lora_probe.report.budget_figures import Curve, LayerHeat, RankCurves, RoleHeat
 
-__all__ = ["Cell", "CurveChart", "Dot", "HeatRow", "HeatStrips", "Line", "Tick", "curve_chart", "heat_strips"]
+__all__ = ["Cell", "HeatRow", "HeatStrips", "curve_chart", "heat_strips"]
 
 _MOST_TICKS = 9
 _PALEST = 0.12
 """Opacity of the smallest amounts that are not nothing."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tick:
-    """A label at a place on an axis: percent from the left, or from the bottom."""
-
-    place: float
-    label: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dot:
-    """One row of the budget on its line."""
-
-    x: float
-    y: float
-    title: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """One target set."""
-
-    targets: str
-    color: str
-    points: str
-    """As SVG reads them, in percent from the top left."""
-    dots: tuple[Dot, ...]
-    per_rank: str
-    """What one more rank adds, as a person reads it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CurveChart:
-    """Trained parameters against the rank, on logarithmic axes."""
-
-    lines: tuple[Line, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    limit: Tick | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,57 +61,60 @@ class HeatStrips:
     """Elements outside of layers, which are in no cell."""
 
 
-class _Axis:
-    """Percent of an axis for a value, on a logarithmic scale."""
-
-    def __init__(self, low: int, high: int) -> None:
-        self._low = log10(low)
-        self._span = log10(high) - self._low or 1.0
-
-    def __call__(self, value: int) -> float:
-        return round(100 * (log10(value) - self._low) / self._span, 2)
-
-
-def curve_chart(info: RankCurves) -> CurveChart | None:
-    """Return the chart, or None where there is nothing to draw."""
+def curve_chart(info: RankCurves) -> Chart | None:
+    """Return the chart of trained parameters against the rank, or None where there is nothing to draw."""
     curves = [curve for curve in info.curves if min(curve.parameters) > 0]
     if not curves:
         return None
     ranks = sorted({rank for curve in curves for rank in curve.ranks})
     sizes = [size for curve in curves for size in curve.parameters] + ([info.limit] if info.limit else [])
     low, high = 10 ** floor(log10(min(sizes))), max(sizes)
-    across, up = _Axis(ranks[0], ranks[-1]), _Axis(low, high)
     powers = [rank for rank in ranks if log2(rank / ranks[0]).is_integer()]
-    step = -(-len(powers) // _MOST_TICKS)
-    return CurveChart(
-        lines=tuple(_line(curve, place, across, up) for place, curve in enumerate(curves)),
-        x_ticks=tuple(Tick(place=across(rank), label=str(rank)) for rank in powers[::step]),
-        y_ticks=tuple(_decades(low, high, up)),
-        limit=Tick(place=up(info.limit), label=short(info.limit)) if info.limit else None,
-    )
-
-
-def _line(curve: Curve, place: int, across: _Axis, up: _Axis) -> Line:
-    size = dict(zip(curve.ranks, curve.parameters, strict=True))
-    added = size[curve.ranks[-1]] - size[curve.ranks[0]]
-    per_rank = added // (curve.ranks[-1] - curve.ranks[0]) if len(curve.ranks) > 1 else 0
-    return Line(
-        targets=curve.targets,
-        color=set_color(place),
-        points=" ".join(f"{across(rank)},{round(100 - up(size[rank]), 2)}" for rank in curve.ranks),
-        dots=tuple(
-            Dot(x=across(rank), y=up(size[rank]), title=f"{curve.targets}, r={rank}: {exact(size[rank])}")
-            for rank in curve.marked
+    across = log_axis(ranks, label=str, ticks=powers[:: -(-len(powers) // _MOST_TICKS)], margin=0)
+    up = log_axis([low, high], label=size_label, ticks=_decades(low, high), margin=0)
+    return Chart(
+        aria="trained parameters against the rank, a line for each target set",
+        x_title="rank",
+        y_title="trained parameters",
+        lines=tuple(
+            Line(
+                color=set_color(place),
+                points=points(zip(curve.ranks, curve.parameters, strict=True), across, up),
+            )
+            for place, curve in enumerate(curves)
         ),
-        per_rank=f"{short(per_rank)} a rank",
+        dots=tuple(
+            dot for place, curve in enumerate(curves) for dot in _dots(curve, set_color(place), across, up)
+        ),
+        x_ticks=across.ticks,
+        y_ticks=up.ticks,
+        rule=Tick(place=up(info.limit), label=f"limit {short(info.limit)}") if info.limit else None,
+        legend=tuple(
+            Key(color=set_color(place), name=curve.targets, detail=_per_rank(curve))
+            for place, curve in enumerate(curves)
+        ),
     )
 
 
-def _decades(low: int, high: int, up: _Axis) -> Iterator[Tick]:
-    value = low
-    while value <= high:
-        yield Tick(place=up(value), label=re.sub(r"\.0+", "", short(value)))
-        value *= 10
+def _dots(curve: Curve, color: str, across: Axis, up: Axis) -> Iterator[Dot]:
+    """Yield the rows of the budget on the curve of their set."""
+    size = dict(zip(curve.ranks, curve.parameters, strict=True))
+    for rank in curve.marked:
+        title = f"{curve.targets}, r={rank}: {exact(size[rank])}"
+        yield Dot(x=across(rank), y=up(size[rank]), color=color, title=title)
+
+
+def _per_rank(curve: Curve) -> str:
+    """Return what one more rank adds."""
+    ranks = curve.ranks[-1] - curve.ranks[0]
+    added = (curve.parameters[-1] - curve.parameters[0]) // ranks if ranks else 0
+    return f"{short(added)} a rank"
+
+
+def _decades(low: int, high: int) -> Iterator[int]:
+    while low <= high:
+        yield low
+        low *= 10
 
 
 def heat_strips(info: LayerHeat) -> HeatStrips:

@@ -1,77 +1,25 @@
-"""The drawings of a pilot's page, in percent of the place that they get: text stays text at any width."""
+"""The drawings of a pilot's page."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from lora_probe.report.numbers import exact, short
-from lora_probe.report.pilot_axes import Axis, Tick, linear_axis, log_axis
+from lora_probe.report.axes import Axis, Tick, linear_axis, log_axis
+from lora_probe.report.line_charts import Chart, Dot, Key, Line, points, size_label
+from lora_probe.report.numbers import exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lora_probe.report.pilot_figures import Curve, LossCurves, Pareto, RateCurve, RateCurves
 
-__all__ = [
-    "Chart",
-    "Dot",
-    "Line",
-    "pareto_chart",
-    "rate_chart",
-    "training_chart",
-    "tuning_chart",
-]
+__all__ = ["pareto_chart", "rate_chart", "training_chart", "tuning_chart"]
 
 _LINE = 6.5
 """Percent of a chart's height that one line of text takes."""
 _SIDE = 60
 """Percent from the left beyond which a label is written to the left of its dot."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """One curve."""
-
-    color: str
-    points: str
-    """As SVG reads them, in percent from the top left."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dot:
-    """One measured value."""
-
-    x: float
-    y: float
-    color: str
-    title: str
-    label: str = ""
-    label_y: float = 0.0
-    """Percent from the bottom: near the dot, and clear of other labels."""
-    on_left: bool = False
-    """Whether the label stands to the left."""
-    mark: str = ""
-    """`ring` for a chosen one, `cross` for a failed one."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chart:
-    """Lines and dots over two axes."""
-
-    aria: str
-    x_title: str
-    y_title: str
-    lines: tuple[Line, ...]
-    dots: tuple[Dot, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    rule: Tick | None = None
-    """A level across the chart."""
-    legend: tuple[tuple[str, str], ...] = ()
-    """Colour and name."""
 
 
 def tuning_chart(info: LossCurves, colors: Mapping[str, str]) -> Chart | None:
@@ -112,7 +60,7 @@ def _loss_chart(
         lines=tuple(
             Line(
                 color=colors[curve.candidate],
-                points=_points(zip(curve.steps, curve.losses, strict=True), across, up),
+                points=points(zip(curve.steps, curve.losses, strict=True), across, up),
             )
             for curve in curves
         ),
@@ -143,28 +91,28 @@ def _ends(
 
 def pareto_chart(info: Pareto, colors: Mapping[str, str]) -> Chart | None:
     """Return loss against parameters; the line joins the arms that nothing cheaper beats."""
-    points = [point for point in info.points if point.trainable_parameters > 0]
-    if not points:
+    arms = [arm for arm in info.points if arm.trainable_parameters > 0]
+    if not arms:
         return None
-    across = log_axis([point.trainable_parameters for point in points], label=_size)
-    up = linear_axis([point.loss for point in points], label=_fixed)
-    front = [(point.trainable_parameters, point.loss) for point in points if point.on_front]
+    across = log_axis([arm.trainable_parameters for arm in arms], label=size_label)
+    up = linear_axis([arm.loss for arm in arms], label=_fixed)
+    front = [(arm.trainable_parameters, arm.loss) for arm in arms if arm.on_front]
     return Chart(
         aria="test loss against trained parameters",
         x_title="trained parameters",
         y_title=info.unit,
-        lines=(Line(color="currentColor", points=_points(front, across, up)),) if len(front) > 1 else (),
+        lines=(Line(color="currentColor", points=points(front, across, up)),) if len(front) > 1 else (),
         dots=tuple(
             Dot(
-                x=across(point.trainable_parameters),
-                y=up(point.loss),
-                color=colors[point.candidate],
-                title=f"{point.candidate}: {point.loss:.4f}, {exact(point.trainable_parameters)} parameters",
-                label=point.candidate,
+                x=across(arm.trainable_parameters),
+                y=up(arm.loss),
+                color=colors[arm.candidate],
+                title=f"{arm.candidate}: {arm.loss:.4f}, {exact(arm.trainable_parameters)} parameters",
+                label=arm.candidate,
                 label_y=label_y,
-                on_left=across(point.trainable_parameters) > _SIDE,
+                on_left=across(arm.trainable_parameters) > _SIDE,
             )
-            for point, label_y in zip(points, _clear([up(point.loss) for point in points]), strict=True)
+            for arm, label_y in zip(arms, _clear([up(arm.loss) for arm in arms]), strict=True)
         ),
         x_ticks=across.ticks,
         y_ticks=up.ticks,
@@ -186,7 +134,7 @@ def rate_chart(info: RateCurves, colors: Mapping[str, str]) -> Chart | None:
         lines=tuple(
             Line(
                 color=colors[curve.candidate],
-                points=_points(zip(curve.rates, curve.losses, strict=True), across, up),
+                points=points(zip(curve.rates, curve.losses, strict=True), across, up),
             )
             for curve in info.curves
         ),
@@ -215,14 +163,10 @@ def _thinned(rates: Sequence[float]) -> list[float]:
     return tried[:: -(-len(tried) // 7)]
 
 
-def _legend(curves: Iterable[Curve | RateCurve], colors: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return colour and name of each arm that has a curve, in the order of the plan."""
+def _legend(curves: Iterable[Curve | RateCurve], colors: Mapping[str, str]) -> tuple[Key, ...]:
+    """Return the entry of each arm that has a curve, in the order of the plan."""
     drawn = {curve.candidate for curve in curves}
-    return tuple((color, name) for name, color in colors.items() if name in drawn)
-
-
-def _points(values: Iterable[tuple[float, float]], across: Axis, up: Axis) -> str:
-    return " ".join(f"{across(x)},{round(100 - up(y), 2)}" for x, y in values)
+    return tuple(Key(color=color, name=name) for name, color in colors.items() if name in drawn)
 
 
 def _clear(places: Sequence[float]) -> list[float]:
@@ -248,7 +192,3 @@ def _whole(value: float, decimals: int) -> str:
 
 def _rate(value: float) -> str:
     return f"{value:.3g}".replace("e-0", "e-")
-
-
-def _size(value: float) -> str:
-    return re.sub(r"\.0+(?=\D)", "", short(round(value)))

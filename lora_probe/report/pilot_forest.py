@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lora_probe.report.pilot_axes import Tick, linear_axis
+from lora_probe.report.axes import Tick, linear_axis
 from lora_probe.report.pilot_wording import interval, signed
 
 if TYPE_CHECKING:

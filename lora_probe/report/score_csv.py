@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import fields
-from io import StringIO
 from typing import TYPE_CHECKING
 
-from lora_probe.report.csvfile import cell
+from lora_probe.report.csvfile import records_csv
 from lora_probe.scoring.records import SiteScore
 
 if TYPE_CHECKING:
@@ -17,11 +14,5 @@ __all__ = ["score_csv"]
 
 
 def score_csv(scores: Scores) -> str:
-    """Return the fields of `SiteScore`, nothing rounded; what is not known is an empty cell."""
-    columns = [item.name for item in fields(SiteScore)]
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for site in scores.sites:
-        writer.writerow([cell(getattr(site, name)) for name in columns])
-    return text.getvalue()
+    """Return the fields of `SiteScore` of every module."""
+    return records_csv(SiteScore, scores.sites)

@@ -1,4 +1,4 @@
-"""Scales of a pilot's charts: from values to percent of an axis, and the round values to write on it."""
+"""Scales of charts: from values to percent of an axis, and the round values to write on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Axis", "Tick", "linear_axis", "log_axis"]
 _TICKS = 8
 """The most values that are written on an axis, about."""
 _MARGIN = 0.05
-"""Part of the span that is left free at each end."""
+"""Part of the span that is left free at each end, where nothing else is said."""
 _ROUND = (1, 2, 5, 10)
 
 
@@ -62,10 +62,16 @@ def linear_axis(values: Iterable[float], *, label: Callable[[float, int], str], 
     )
 
 
-def log_axis(values: Iterable[float], *, label: Callable[[float], str], ticks: Iterable[float] = ()) -> Axis:
+def log_axis(
+    values: Iterable[float],
+    *,
+    label: Callable[[float], str],
+    ticks: Iterable[float] = (),
+    margin: float = _MARGIN,
+) -> Axis:
     """Return a logarithmic axis that holds all `values`, all above 0; without `ticks`, round ones."""
     found = list(values)
-    low, high = _spread(log10(min(found)), log10(max(found)), least=0.3)
+    low, high = _spread(log10(min(found)), log10(max(found)), least=0.3, margin=margin)
     axis = Axis(low=low, high=high, log=True, ticks=())
     marks = sorted(set(ticks)) or _round_values(low, high)
     return Axis(
@@ -81,11 +87,11 @@ def _round_values(low: float, high: float) -> list[float]:
     return [value for value in values if low <= log10(value) <= high]
 
 
-def _spread(low: float, high: float, *, least: float = 0.0) -> tuple[float, float]:
+def _spread(low: float, high: float, *, least: float = 0.0, margin: float = _MARGIN) -> tuple[float, float]:
     """Return an interval around `low` and `high` with some room at its ends, and never empty."""
     span = max(high - low, least) or abs(high) * 0.1 or 1.0
     middle = (low + high) / 2
-    return middle - span * (0.5 + _MARGIN), middle + span * (0.5 + _MARGIN)
+    return middle - span * (0.5 + margin), middle + span * (0.5 + margin)
 
 
 def _round_step(step: float) -> float:
