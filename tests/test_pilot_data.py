@@ -10,6 +10,7 @@ import subprocess
 import sys
 from array import array
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -29,6 +30,7 @@ from lora_probe.piloting.data import (
     load_data,
 )
 from lora_probe.piloting.data.examples import IGNORED
+from lora_probe.piloting.data.loading import fingerprint
 from lora_probe.piloting.data.packing import pack
 from lora_probe.piloting.data.splitting import part_of
 from lora_probe.piloting.errors import (
@@ -121,6 +123,9 @@ def test_repetitions_are_removed_across_parts(tmp_path: Path) -> None:
     alike = [f"{'the same beginning ' * 9} and end {number}" for number in range(10)]
     data = load(tmp_path, text_rows([*PARAGRAPHS, *PARAGRAPHS[:7], *alike]))
     assert data.facts.duplicates_removed == 7 + 9
+    kept = Counter(bytes(example.input_ids) for split in Split for example in data.part(split))
+    assert len(kept) == len(PARAGRAPHS) + 1
+    assert set(kept.values()) == {1}
     assert "7 repetitions of other rows were left out" in data.notes
     assert "9 examples that became equal to others by the cut were left out" in data.notes
 
@@ -394,6 +399,15 @@ def test_examples_within_the_model_may_be_cut_later(tmp_path: Path) -> None:
     """A longer cut than the model has positions hurts nobody where no example is that long."""
     short = text_rows([text[:20] + str(at) for at, text in enumerate(PARAGRAPHS)])
     assert load(tmp_path, short, positions=40).facts.truncated_examples == 0
+
+
+def test_a_fingerprint_knows_where_fields_end(paragraphs: PilotData) -> None:
+    """The same numbers with another border between tokens and labels are other data."""
+    first, second = (
+        replace(paragraphs, test=(Example(key="", input_ids=array("i", ids), labels=array("i", labels)),))
+        for ids, labels in (([1, 2], [3]), ([1], [2, 3]))
+    )
+    assert fingerprint(first) != fingerprint(second)
 
 
 def test_the_facts_say_how_data_was_read(paragraphs: PilotData) -> None:

@@ -163,6 +163,7 @@ def test_pairs_of_texts_keep_their_types(tmp_path: Path) -> None:
         types = list(example.token_type_ids)
         assert types == [0] * (ids.index(separator) + 1) + [1] * (len(ids) - ids.index(separator) - 1)
     assert data.facts.truncated_examples > 0
+    assert max(len(example.input_ids) for example in every(data)) == 24
 
 
 @pytest.mark.parametrize(
