@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -119,13 +120,22 @@ def test_a_heat_map_is_drawn_on_the_axes_it_is_given(scores: Scores) -> None:
 
 def test_the_page_is_well_formed_and_escapes(scores: Scores) -> None:
     """Every element that is opened is closed, there is no script, and a hostile name stays text."""
-    from dataclasses import replace
-
     hostile = replace(scores, model=replace(scores.model, model="<script>alert(1)</script>"))
     page = score_page(hostile, lora_probe.propose(scores))
     assert "<script" not in page
     assert "to try in a pilot" in page.lower()
     _Balanced().feed(page)
+
+
+def test_layers_are_equally_wide_on_the_page(scores: Scores) -> None:
+    """Each map has a strip a role and a cell a module, one unit a layer; unknown values leave a gap."""
+    page = score_page(scores)
+    assert page.count('viewBox="0 0 2 1"') == 3 * 7
+    assert page.count('width="1" height="1"') == 3 * 14
+    gap = replace(
+        scores, sites=tuple(replace(site, nfn=None) for site in scores.sites[:1]) + scores.sites[1:]
+    )
+    assert score_page(gap).count('width="1" height="1"') == 3 * 14 - 1
 
 
 class _Balanced(HTMLParser):

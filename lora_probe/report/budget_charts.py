@@ -12,13 +12,14 @@ from lora_probe.report.axes import Axis, Tick, log_axis
 from lora_probe.report.colors import REST, block_color, set_color
 from lora_probe.report.line_charts import Chart, Dot, Key, Line, points, size_label
 from lora_probe.report.numbers import exact, short
+from lora_probe.report.strips import Cell, Strip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lora_probe.report.budget_figures import Curve, LayerHeat, RankCurves, RoleHeat
 
-__all__ = ["Cell", "HeatRow", "HeatStrips", "curve_chart", "heat_strips"]
+__all__ = ["HeatStrips", "curve_chart", "heat_strips"]
 
 _MOST_TICKS = 9
 _PALEST = 0.12
@@ -26,34 +27,14 @@ _PALEST = 0.12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
-    """Neighbouring layers in which one role takes the same."""
-
-    x: int
-    width: int
-    opacity: float
-    title: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeatRow:
-    """One role: its layers, and what it takes in all."""
-
-    role: str
-    """Without the tower, where all roles are in one."""
-    color: str
-    cells: tuple[Cell, ...]
-    total: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class HeatStrips:
-    """Roles by layers, each role a strip of as many units as there are layers."""
+    """What one set at one rank takes, role by role and layer by layer."""
 
     targets: str
     rank: int
     layers: tuple[int, ...]
-    rows: tuple[HeatRow, ...]
+    rows: tuple[Strip, ...]
+    """Roles are named without the tower, where all are in one."""
     total: int
     highest: int
     """What the darkest cell stands for."""
@@ -127,7 +108,7 @@ def heat_strips(info: LayerHeat) -> HeatStrips:
         rank=info.rank,
         layers=info.layers,
         rows=tuple(
-            HeatRow(
+            Strip(
                 role=role.role.removeprefix(tower),
                 color=_role_color(role.role),
                 cells=tuple(_cells(role, info.layers, highest)),

@@ -13,6 +13,7 @@ from lora_probe.report.score_wording import (
     score_facts,
     score_notes,
 )
+from lora_probe.report.strips import Cell, Strip
 from lora_probe.report.templating import environment
 from lora_probe.scoring.heat import heat_maps
 from lora_probe.scoring.records import Signal
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["score_fragment", "score_page"]
 
+_COLOR = "#4477aa"
+"""Of all roles: their cells are to be compared with each other."""
 _FAINTEST = 0.06
 """Opacity of the last cell to adapt: seen to be there."""
 
@@ -43,28 +46,34 @@ def score_page(scores: Scores, proposals: Sequence[ProposedSet] = ()) -> str:
 
 def _context(scores: Scores, proposals: Sequence[ProposedSet] = ()) -> dict[str, Any]:
     """Return what the templates may name."""
+    maps = heat_maps(scores)
     return {
         "scores": scores,
         "facts": score_facts(scores),
         "titles": TITLES,
         "cells": role_cells,
         "name": role_name,
-        "maps": heat_maps(scores),
+        "maps": [(each, _strips(each)) for each in maps],
         "heat_titles": HEAT_TITLES,
-        "heat_cells": _heat_cells,
-        "several": len({each.tower for each in heat_maps(scores)}) > 1,
+        "several": len({each.tower for each in maps}) > 1,
         "proposals": proposals,
         "notes": list(score_notes(scores)),
     }
 
 
-def _heat_cells(info: HeatMap, place: int) -> Iterator[tuple[float | None, str]]:
-    """Yield opacity and title of each cell of one role; no opacity where there is no module."""
-    role = info.roles[place]
-    for layer, value in zip(info.layers, info.values[place], strict=True):
+def _strips(info: HeatMap) -> list[Strip]:
+    """Return the roles of a map: the stronger the colour, the sooner to be adapted."""
+    return [
+        Strip(role=role, color=_COLOR, cells=tuple(_cells(info, role, values)))
+        for role, values in zip(info.roles, info.values, strict=True)
+    ]
+
+
+def _cells(info: HeatMap, role: str, values: Sequence[float | None]) -> Iterator[Cell]:
+    """Yield a cell for each layer in which the role has a module."""
+    for place, (layer, value) in enumerate(zip(info.layers, values, strict=True)):
         share = info.share(value)
-        if share is None:
-            yield None, ""
-        else:
+        if share is not None:
             number = f"{value:.3f}" if info.signal is Signal.NFN else figure(value)
-            yield round(_FAINTEST + (1 - _FAINTEST) * share, 3), f"{role}, layer {layer}: {number}"
+            opacity = round(_FAINTEST + (1 - _FAINTEST) * share, 3)
+            yield Cell(x=place, opacity=opacity, title=f"{role}, layer {layer}: {number}")
