@@ -12,6 +12,7 @@ from lora_probe.cli import run
 from lora_probe.cli.pilot import INTERRUPTED
 from lora_probe.piloting.demo import model_folder, set_up
 from lora_probe.piloting.errors import ForeignFolder, UnwritableFolder
+from lora_probe.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,18 +32,23 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_the_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Scan, budget, check, pilot and export are shown as typed; the last line is where the report lies."""
-    folder = tmp_path / "my demo"
+    """Scan, budget, check, pilot and export are shown as typed; the last line is where the report lies.
+
+    The folder's name turns a terminal's writing round, which no line does.
+    """
+    folder = tmp_path / "my \u202edemo"
     assert run(["demo", "--out", str(folder)]) == 0
     told = capsys.readouterr()
     typed = [line.split()[2] for line in told.out.splitlines() if line.startswith("$ lora-probe ")]
     assert typed == ["scan", "budget", "check", "pilot", "export"]
     report = folder / "pilot" / "report.html"
-    assert told.out.rstrip().endswith(str(report))
+    assert told.out.rstrip().endswith(printable(str(report)))
+    assert f"wrote {printable(str(report))}\n" in told.err
+    assert "\u202e" not in told.out + told.err
     assert "LoRA pilot" in report.read_text(encoding="utf-8")
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["target_modules"]
-    assert f"'{folder}/model'" in told.out, "a path with a blank is quoted"
+    assert f"'{printable(str(folder))}/model'" in told.out, "a path with a blank is quoted"
     assert "held-out loss after step 2" in told.err
 
     log = (folder / "pilot" / "results.jsonl").read_bytes()

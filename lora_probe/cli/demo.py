@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lora_probe.text import printable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -60,7 +62,7 @@ def demo(*, out: str, quiet: bool) -> int:
         config = folder / "adapter_config.json"
         chosen = ["--targets", winner.targets, "--rank", str(winner.rank), "--alpha", f"{winner.alpha:g}"]
         _show("What does PEFT need for it?", "export", model, *chosen, "--to", "peft", "--output", config)
-    click.echo(f"\nThe report, to open in a browser: {click.format_filename(pilot / 'report.html')}")
+    click.echo(f"\nThe report, to open in a browser: {printable(str(pilot / 'report.html'))}")
     return 0
 
 
@@ -68,7 +70,7 @@ def _show(question: str, *words: str | Path) -> int:
     """Run one command of this program as if it had been typed, and return its exit code."""
     given = [str(word) for word in words]
     click.secho(f"\n# {question}", bold=True)
-    click.echo(f"$ lora-probe {shlex.join(given)}")
+    click.echo(f"$ lora-probe {printable(shlex.join(given))}")
     program = click.get_current_context().find_root().command
     status: int | None = program.main(given, prog_name="lora-probe", standalone_mode=False)
     return status or 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lora_probe.errors import UnwritableOutput
+from lora_probe.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,7 @@ def write_bytes(target: str, content: bytes) -> None:
             raise
     except (OSError, RuntimeError) as error:  # before Python 3.13, a loop of symbolic links is the latter
         raise UnwritableOutput(path=target, reason=getattr(error, "strerror", "") or str(error)) from error
-    click.echo(f"wrote {click.format_filename(target)}", err=True)
+    click.echo(f"wrote {printable(target)}", err=True)
 
 
 def print_renderable(renderable: Any) -> None:

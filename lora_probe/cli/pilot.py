@@ -9,6 +9,7 @@ import click
 
 from lora_probe.cli.pilot_options import SECTIONS, pilot_arguments
 from lora_probe.cli.sections import SectionedCommand, words
+from lora_probe.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +85,7 @@ def _interrupted(out: str) -> str:
     if not Path(out).exists():
         return "Interrupted before the first step."
     return (
-        f"Interrupted: what was measured up to the last evaluation is kept in {click.format_filename(out)}; "
+        f"Interrupted: what was measured up to the last evaluation is kept in {printable(out)}; "
         "run the same command again to go on."
     )
 
