@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+import threading
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,14 @@ import pytest
 import torch
 import transformers
 
+from lora_probe.piloting.data import batches
 from lora_probe.piloting.engine import footprint
 from lora_probe.piloting.engine.choosing import make_engine
 from lora_probe.piloting.engine.footprint import kept_bytes, trials_that_fit
 from lora_probe.piloting.engine.initial import dropout_mask
+from lora_probe.piloting.engine.lanes import LanedEngine
+from lora_probe.piloting.engine.layout import Layout
+from lora_probe.piloting.engine.session import StackedSession
 from lora_probe.piloting.engine.stacked import StackedEngine
 from lora_probe.piloting.errors import NotStackable, OutOfMemory
 from lora_probe.piloting.records import Arm, Candidate, Plan, Split, Task, Trial
@@ -566,6 +571,41 @@ def test_memory_decides_how_many_trials_share_a_pass(monkeypatch: pytest.MonkeyP
     assert trials_that_fit(engine, trial) == 3
     monkeypatch.setattr(footprint, "_free_bytes", lambda _: 1)
     assert trials_that_fit(engine, trial) == 1
+
+
+def test_gradient_checkpointing_keeps_what_layers_are_given() -> None:
+    """With it a trial keeps less than without, but at least the input of every layer."""
+    base = llama()
+    plan = plan_of([candidate(base, "mlp", "up_proj", "down_proj")])
+    trial = Trial(candidate="mlp", learning_rate=1e-3, seed=0)
+    saving = replace(plan, training=replace(plan.training, gradient_checkpointing=True))
+    whole, kept = (kept_bytes(StackedEngine(each, base, made_data()), trial) for each in (plan, saving))
+    (batch,) = batches(made_data(), plan.training, step=0)[:1]
+    inputs = 3 * batch.inputs["input_ids"].numel() * SMALL["hidden_size"] * 4
+    assert inputs <= kept < whole
+
+
+def test_one_lane_works_in_the_callers_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool of one thread would only make torch keep a second set of helpers."""
+    threads = set()
+    train = StackedSession.train
+
+    def noted(self: StackedSession, step: int) -> Any:
+        threads.add(threading.current_thread())
+        return train(self, step)
+
+    monkeypatch.setattr(StackedSession, "train", noted)
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj")])
+    for lanes, expected in ((1, 1), (2, 2)):
+        threads.clear()
+        session = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=lanes)).start(
+            _trials(plan, 2)
+        )
+        session.train(0)
+        session.close()
+        assert len(threads) == expected
+        assert (threading.current_thread() in threads) is (lanes == 1)
 
 
 def test_bf16_trains_close_to_fp32() -> None:

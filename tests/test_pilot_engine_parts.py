@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from lora_probe.piloting.engine import loss
 from lora_probe.piloting.engine.arrangement import arranged, span
+from lora_probe.piloting.engine.head import HeadUse, OutputHead, head_use
 from lora_probe.piloting.engine.initial import dropout_mask, initial_a
 from lora_probe.piloting.engine.layout import Layout
-from lora_probe.piloting.engine.loss import aligned_labels, item_losses, token_losses
+from lora_probe.piloting.engine.loss import aligned_labels, item_losses, piecewise_losses, token_losses
+from lora_probe.piloting.engine.norms import frozen_norm, plain_norms
 from lora_probe.piloting.engine.schedule import learning_rate, schedule_factor
 from lora_probe.piloting.records import Task, Training
 
@@ -78,6 +82,128 @@ def test_losses_are_torchs_own() -> None:
     logits.grad = None
     (functional.cross_entropy(logits, targets, reduction="none") * weights).sum().backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(ours, logits.grad)
+
+
+@pytest.mark.parametrize("bias", [None, torch.linspace(-1, 1, 11)])
+def test_losses_in_pieces_are_those_of_all_logits(
+    monkeypatch: pytest.MonkeyPatch, bias: torch.Tensor | None
+) -> None:
+    """Nats, hits and gradients are the same whether logits are made at once or two rows at a time."""
+    monkeypatch.setattr(loss, "_PIECE_ROWS", 2)
+    monkeypatch.setattr(loss, "_PIECE", {True: 0, False: 0})
+    weight, targets, weights = torch.randn(11, 5), torch.randint(11, (7,)), torch.rand(7)
+    hidden = torch.randn(7, 5, requires_grad=True)
+    losses, right = piecewise_losses(hidden, weight, bias, targets, hits=True)
+    (ours,) = torch.autograd.grad((losses * weights).sum(), hidden)
+    logits = functional.linear(hidden, weight, bias)
+    expected = functional.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(ours, torch.autograd.grad((expected * weights).sum(), hidden)[0])
+    assert right is not None
+    assert right.tolist() == (logits.argmax(1) == targets).tolist()
+    with torch.no_grad():
+        assert torch.equal(piecewise_losses(hidden, weight, bias, targets, hits=False)[0], losses)
+
+
+def test_losses_in_pieces_keep_one_bad_row_to_itself() -> None:
+    """A row that is no number any more leaves the losses and gradients of the others bit-equal."""
+    weight, targets = torch.randn(11, 5), torch.randint(11, (4,))
+    rows = torch.randn(4, 5)
+    found = []
+    for bad in (0.0, math.inf):
+        hidden = rows.clone()
+        hidden[2] += bad
+        hidden.requires_grad_()
+        losses, _ = piecewise_losses(hidden, weight, None, targets, hits=False)
+        (gradient,) = torch.autograd.grad(losses.sum(), hidden)
+        found.append(torch.cat([losses.detach()[:, None], gradient], 1)[[0, 1, 3]])
+    assert torch.equal(*found)
+
+
+def _model(architecture: str, **config: Any) -> Any:
+    small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small |= {"vocab_size": 30, "num_key_value_heads": 2, "head_dim": 8}
+    name = architecture.partition("For")[0]
+    made = getattr(transformers, f"{name}Config")(**small, **config)
+    return getattr(transformers, architecture)(made).eval()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "adapted", "use"),
+    [
+        ("LlamaForCausalLM", {}, (), HeadUse.PIECES),
+        ("LlamaForCausalLM", {}, ("lm_head",), HeadUse.LABELLED),
+        ("Gemma2ForCausalLM", {}, (), HeadUse.LABELLED),  # caps its logits
+        ("GraniteForCausalLM", {"logits_scaling": 2.0}, (), HeadUse.LABELLED),
+    ],
+)
+def test_a_head_computes_as_little_as_its_model_allows(
+    architecture: str, config: dict[str, Any], adapted: tuple[str, ...], use: HeadUse
+) -> None:
+    """Logits are made in pieces only where a model does nothing to them, and nothing adapts the head."""
+    model = _model(architecture, **config)
+    inputs = {"input_ids": torch.arange(1, 9).view(2, 4), "use_cache": False}
+    rows, targets = torch.tensor([1, 6]), torch.tensor([1, 0])
+    assert head_use(model, inputs, rows, 8, adapted=adapted) is use
+    expected = functional.cross_entropy(model(**inputs).logits.flatten(0, 1)[rows], targets, reduction="none")
+    head = OutputHead(model, use)
+    head.install()
+    losses, right = head.losses(inputs, rows, 8, targets, hits=True)
+    head.remove()
+    torch.testing.assert_close(losses, expected)
+    assert right is not None
+    assert right.shape == (2,)
+
+
+def test_logits_that_depend_on_each_other_are_all_made() -> None:
+    """A model that sets its logits against those of other positions gets all of them."""
+
+    class Centered(transformers.LlamaForCausalLM):  # type: ignore[misc]
+        def forward(self, **inputs: Any) -> Any:
+            output = super().forward(**inputs)
+            output.logits = output.logits - output.logits.mean(1, keepdim=True)
+            return output
+
+    plain = _model("LlamaForCausalLM")
+    torch.nn.init.normal_(plain.lm_head.weight)
+    model = Centered(plain.config).eval()
+    model.load_state_dict(plain.state_dict())
+    inputs = {"input_ids": torch.arange(1, 9).view(2, 4), "use_cache": False}
+    assert head_use(model, inputs, torch.tensor([1, 6]), 8) is HeadUse.EVERYTHING
+
+
+def test_a_pass_in_pieces_keeps_no_logits() -> None:
+    """What is kept for the backward pass does not grow with the vocabulary."""
+    targets = torch.randint(500, (9,))
+    kept: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        hidden = torch.randn(9, 5, requires_grad=True)
+        piecewise_losses(hidden, torch.randn(500, 5), None, targets, hits=False)
+    assert kept == [hidden.numel()]
+
+
+def test_frozen_norms_are_the_models_own() -> None:
+    """Llama's norms are found and give its outputs and gradients; Gemma's, which add one, are left alone."""
+    model = _model("LlamaForCausalLM")
+    norms = plain_norms(model)
+    assert len(norms) == 3
+    norm: Any = norms[0]
+    with torch.no_grad():
+        norm.weight.copy_(torch.rand(16) + 0.5)
+    x = torch.randn(2, 3, 16, requires_grad=True)
+    outer = torch.randn(2, 3, 16)
+    expected, ours = norm(x), frozen_norm(norm)(x)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(
+        *(torch.autograd.grad((each * outer).sum(), x)[0] for each in (ours, expected))
+    )
+    assert not plain_norms(_model("Gemma2ForCausalLM"))
+    assert not plain_norms(model.bfloat16())
 
 
 def test_items_are_summed_over_their_own_labels() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from lora_probe.piloting.engine.stacked import StackedEngine
     from lora_probe.piloting.records import Trial
@@ -22,7 +22,8 @@ _SHARE = 0.5
 def kept_bytes(engine: StackedEngine, trial: Trial) -> int:
     """Return the bytes that one training step of one trial keeps from its forward to its backward pass.
 
-    Each storage counts once; the model's own weights do not.
+    Each storage counts once; the model's own weights do not. What a layer is given counts where gradient
+    checkpointing keeps that alone.
     """
     weights = {each.untyped_storage().data_ptr() for each in engine.model.parameters()}
     kept: dict[int, int] = {}
@@ -33,9 +34,20 @@ def kept_bytes(engine: StackedEngine, trial: Trial) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
+    def keep(_: nn.Module, arguments: tuple[object, ...], named: dict[str, object]) -> None:
+        for each in (*arguments, *named.values()):
+            if isinstance(each, torch.Tensor):
+                pack(each)
+
+    layers = engine.lists if engine.plan.training.gradient_checkpointing else ()
+    hooks = [engine.modules[path].register_forward_pre_hook(keep, with_kwargs=True) for path in layers]
     session = engine.start([trial])
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        session.train(0)
+    try:
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            session.train(0)
+    finally:
+        for hook in hooks:
+            hook.remove()
     session.close()
     return sum(kept.values())
 

@@ -78,8 +78,7 @@ class LanedSession:
         self.trials = tuple(trials)
         order = arranged([engine.targets(trial) for trial in self.trials])
         divided = engine.layout.divide([self.trials[index] for index in order])
-        threads = max(1, torch.get_num_threads() // max(1, len(divided)))
-        self._pool = ThreadPoolExecutor(len(divided), initializer=torch.set_num_threads, initargs=(threads,))
+        self._pool = _threads(len(divided)) if len(divided) > 1 else None
         self._lanes: list[list[StackedSession]] = []
         try:
             for number, stacks in enumerate(divided):
@@ -146,19 +145,31 @@ class LanedSession:
         """Give the model back as it was, and end the threads."""
         for session in reversed(self._sessions()):
             session.close()
-        self._pool.shutdown()
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def _sessions(self) -> list[StackedSession]:
         return list(chain.from_iterable(self._lanes))
 
     def _each(self, work: Callable[[StackedSession], T]) -> list[T]:
-        """Let every lane work on its stacks, one after another; raise the first error once all have ended."""
+        """Let every lane work on its stacks, one after another; raise the first error once all have ended.
+
+        A single lane works in the caller's thread: in one of its own, which keeps a second set of helpers
+        for torch's operations, these take half as long again.
+        """
 
         def lane(sessions: Sequence[StackedSession]) -> list[T]:
             return [work(session) for session in sessions]
 
+        if self._pool is None:
+            return list(chain.from_iterable(map(lane, self._lanes)))
         pending = [self._pool.submit(lane, sessions) for sessions in self._lanes]
         return list(chain.from_iterable([future.result() for future in pending]))
+
+
+def _threads(lanes: int) -> ThreadPoolExecutor:
+    share = max(1, torch.get_num_threads() // lanes)
+    return ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(share,))
 
 
 def _same_weights(model: nn.Module) -> nn.Module:

@@ -26,9 +26,15 @@ __all__ = [
     "item_hits",
     "item_losses",
     "model_inputs",
+    "piecewise_losses",
     "token_hits",
     "token_losses",
 ]
+
+_PIECE_ROWS = 128
+"""Rows of logits that are made at once, at least: fewer would leave a matrix product idle."""
+_PIECE = {True: 1 << 22, False: 1 << 26}
+"""Logits that are made at once, on a CPU (16 MiB: larger memory is mapped anew each time) and elsewhere."""
 
 
 def aligned_labels(labels: Tensor, task: Task) -> Tensor:
@@ -48,6 +54,55 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the nats of each of N predictions in float32: logits (N, V), targets (N,) -> (N,)."""
     losses: Tensor = _TokenLosses.apply(logits, targets)  # type: ignore[no-untyped-call]
     return losses
+
+
+def piecewise_losses(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *, hits: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the nats of N predictions, and where `hits` are asked for which are right: (N,), (N,).
+
+    `hidden` (N, H) is what the frozen output embedding, `weight` (V, H) and `bias` (V,), makes logits of.
+    They are made for some rows at a time, and their gradient with them, so that of N x V numbers, the
+    largest tensor of a small model by far, only a few are ever in memory.
+    """
+    losses, right = _PiecewiseLosses.apply(hidden, weight, bias, targets, hits)  # type: ignore[no-untyped-call]
+    return losses, right if hits else None
+
+
+class _PiecewiseLosses(torch.autograd.Function):
+    """Head and cross-entropy at once: the forward leaves nothing to the backward but to scale a gradient."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 - autograd passes by position
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, hits: bool
+    ) -> tuple[Tensor, Tensor]:
+        losses = torch.empty(len(hidden), device=hidden.device)
+        right = torch.empty(len(hidden) if hits else 0, dtype=torch.bool, device=hidden.device)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        size = max(_PIECE_ROWS, _PIECE[hidden.device.type == "cpu"] // len(weight))
+        for start in range(0, len(hidden), size):
+            piece = slice(start, start + size)
+            logits = functional.linear(hidden[piece], weight, bias)
+            wanted = targets[piece, None]
+            if hits:
+                right[piece] = token_hits(logits, targets[piece])
+            scores = logits.float()
+            expected, peak = scores.gather(1, wanted), scores.amax(1, keepdim=True)
+            weights = scores.sub_(peak).exp_()
+            total = weights.sum(1, keepdim=True)
+            losses[piece] = (total.log() + peak - expected).squeeze(1)
+            if gradient is not None:
+                probabilities = weights.div_(total)
+                probabilities.scatter_add_(1, wanted, torch.full_like(peak, -1))
+                gradient[piece] = probabilities.to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(right)
+        return losses, right
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0][:, None].to(gradient.dtype), None, None, None, None
 
 
 class _TokenLosses(torch.autograd.Function):

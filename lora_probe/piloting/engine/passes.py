@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from lora_probe.piloting.engine.head import LabelledHead
-from lora_probe.piloting.engine.loss import token_hits, token_losses
+from lora_probe.piloting.engine.head import HeadUse, OutputHead
+from lora_probe.piloting.engine.norms import frozen_norm
 from lora_probe.piloting.engine.patches import Patches
 
 if TYPE_CHECKING:
@@ -28,22 +29,30 @@ _TOLERANCE = 1e-3
 
 
 class StackedPass:
-    """The model with its stack, its head on labelled positions and, where there is one, its shared prefix."""
+    """The model with its stack, its output head and, where there is one, its shared prefix."""
 
     def __init__(
-        self, model: nn.Module, stack: Stack, *, labelled_only: bool, recomputed: Sequence[nn.Module] = ()
+        self,
+        model: nn.Module,
+        stack: Stack,
+        *,
+        head: HeadUse,
+        norms: Sequence[nn.Module] = (),
+        recomputed: Sequence[nn.Module] = (),
     ) -> None:
-        """Take `model` as `stack` has changed it; the layers `recomputed` keep no activations."""
-        self._model, self._stack, self._recomputed = model, stack, recomputed
+        """Take a model, those of its norms that are plain, and layers that are to keep no activations."""
+        self._model, self._stack = model, stack
+        self._norms, self._recomputed = norms, recomputed
         self._patches = Patches()
-        self._head = LabelledHead(model)
-        self._head.enabled = labelled_only
+        self._head = OutputHead(model, head)
         self._prefix: SharedPrefix | None = None
 
     def __enter__(self) -> None:
         """Change the model: for one step, or one evaluation, so that other stacks can take their turns."""
         self._stack.install()
         self._head.install()
+        for norm in self._norms:
+            self._patches.replace(norm, partial(_frozen, norm))
         for layer in self._recomputed:
             self._patches.replace(layer, _recomputing)
         if self._prefix is not None:
@@ -102,12 +111,12 @@ class StackedPass:
 
     def _measured(self, rows: Rows, trials: int, *, hits: bool) -> tuple[Tensor, Tensor | None]:
         inputs, labelled = rows.stacked(trials)
+        targets = rows.targets.flatten()[rows.labelled].repeat(trials)
+        positions = rows.targets.numel() * trials
         with self._replayed(rows, trials):
-            logits = self._head.logits(inputs, labelled, rows.targets.numel() * trials)
-        targets = rows.targets.flatten()[rows.labelled].repeat(trials).to(logits.device)
-        losses, where = token_losses(logits, targets).view(trials, -1), rows.targets.device
-        right = token_hits(logits, targets).view(trials, -1).to(where) if hits else None
-        return losses.to(where), right
+            losses, right = self._head.losses(inputs, labelled, positions, targets, hits=hits)
+        where = rows.targets.device
+        return losses.view(trials, -1).to(where), right if right is None else right.view(trials, -1).to(where)
 
     @contextmanager
     def _replayed(self, rows: Rows, trials: int) -> Iterator[None]:
@@ -121,6 +130,10 @@ class StackedPass:
             yield
         finally:
             self._prefix.replay(on=False)
+
+
+def _frozen(norm: nn.Module, _: Callable[..., Any]) -> Callable[..., Any]:
+    return frozen_norm(norm)
 
 
 def _recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,12 +54,13 @@ class StackedSession:
         self._idle = {(trial, path) for trial in self.trials for path in self._paths(trial)}
         """Adapters that no step has given a gradient."""
         adapted = {path for trial in self.trials for path in self._paths(trial)}
-        below, labelled_only = engine.frozen_layers(adapted), engine.labelled_only
+        below, head = engine.frozen_layers(adapted), engine.head_use
         self._stack = Stack(engine.modules, self._adapters, seeds, dropout=training.dropout)
         self._pass = StackedPass(
             engine.model,
             self._stack,
-            labelled_only=labelled_only,
+            head=head,
+            norms=engine.norms,
             recomputed=[engine.modules[path] for path in engine.lists]
             if training.gradient_checkpointing
             else (),

@@ -10,8 +10,9 @@ import torch
 
 from lora_probe.piloting.data.batches import batches
 from lora_probe.piloting.engine.adapters import Dimensions, Shape
-from lora_probe.piloting.engine.head import LabelledHead
+from lora_probe.piloting.engine.head import HeadUse, head_use
 from lora_probe.piloting.engine.memory import memory_guard
+from lora_probe.piloting.engine.norms import plain_norms
 from lora_probe.piloting.engine.observation import Observation, observe, probe_inputs
 from lora_probe.piloting.engine.prefix import frozen_layers, layer_lists
 from lora_probe.piloting.engine.sequences import Rows, replicated
@@ -115,21 +116,18 @@ class StackedEngine:
             return StackedSession(self, trials)
 
     @cached_property
-    def labelled_only(self) -> bool:
-        """Whether logits of labelled positions alone are those that the whole model gives there."""
+    def norms(self) -> tuple[nn.Module, ...]:
+        """The norms that can be computed as frozen ones."""
+        return plain_norms(self.model)
+
+    @cached_property
+    def head_use(self) -> HeadUse:
+        """How much of the logits has to be computed at a time."""
         rows = self.rows(batches(self.data, self.plan.training, step=0)[0])
-        head = LabelledHead(self.model)
-        head.install()
-        try:
-            with torch.no_grad(), memory_guard(1, self.device):
-                picked = head.logits(rows.inputs, rows.labelled, rows.targets.numel())
-                head.enabled = False
-                everything = head.logits(rows.inputs, rows.labelled, rows.targets.numel())
-        finally:
-            head.remove()
-        return picked.shape == everything.shape and bool(
-            torch.allclose(picked, everything, rtol=0.02, atol=0.02)
-        )
+        with memory_guard(1, self.device):
+            return head_use(
+                self.model, rows.inputs, rows.labelled, rows.targets.numel(), adapted=self.dimensions
+            )
 
     @cached_property
     def _by_nature(self) -> dict[str, str | None]:
