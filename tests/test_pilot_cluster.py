@@ -143,5 +143,5 @@ def test_places_are_counted_by_machine() -> None:
 
 def test_a_bootstrap_of_one() -> None:
     """So few resamples that they make no interval are refused, rather than believed."""
-    with pytest.raises(BadPilotOption, match="resamples must be 100 or more, got 1"):
+    with pytest.raises(BadPilotOption, match=r"resamples must be a whole .* from 100 to .*, got 1"):
         read_options({"resamples": 1})

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lora_probe.piloting.errors import (
     ChangedUnderneath,
+    DamagedLog,
     FolderInUse,
     ForeignFolder,
     NoPilot,
@@ -124,6 +126,35 @@ def test_a_plan_of_another_program_is_refused(text: str, tmp_path: Path) -> None
         prepared_folder(tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("training", "steps", 0),
+        ("training", "betas", [0.9, "nan"]),
+        ("protocol", "seeds", []),
+        ("protocol", "grid", []),
+        ("protocol", "extensions", -1),
+        ("protocol", "resamples", 10**18),
+        ("protocol", "equal", "size"),
+        ("candidates", "name", "base"),
+        ("candidates", "rank", -8),
+        ("candidates", "arm", "base"),
+        ("candidates", "alpha", "inf"),
+        ("candidates", "trainable_parameters", -1),
+        ("candidates", "arm", "half"),
+    ],
+)
+def test_a_plan_that_was_edited_is_not_believed(part: str, field: str, value: Any, tmp_path: Path) -> None:
+    """What no pilot can be run with is a sentence that names the file, never a traceback later on."""
+    agree_on_plan(tmp_path, small_plan())
+    document = json.loads((tmp_path / PLAN).read_text())
+    found = document["plan"][part]
+    (found[-1] if part == "candidates" else found)[field] = value
+    (tmp_path / PLAN).write_text(json.dumps(document))
+    with pytest.raises(DamagedLog, match=r"plan\.json: this is none of lora-probe's own"):
+        read_plan(tmp_path)
 
 
 def test_what_a_killed_start_leaves_is_no_obstacle(tmp_path: Path) -> None:

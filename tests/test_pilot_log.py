@@ -156,14 +156,34 @@ def test_a_damaged_line_in_the_middle_is_an_error(line: bytes, tmp_path: Path) -
     assert error.value.line == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"of": "0099"}, "there is no wave 0099"),
+        ({"kind": ["evaluated"]}, "names no kind"),
+        ({"tokens": [1]}, "line 3: .* losses of 1 items"),
+    ],
+)
+def test_an_entry_that_was_edited_is_not_believed(change: Any, words: str, tmp_path: Path) -> None:
+    """What contradicts itself, or the rest of the log, is an error that names the file, and no traceback."""
+    path = tmp_path / "results.jsonl"
+    Log(path).append([("0001", entry) for entry in ENTRIES])
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[2])["kind"] == "evaluated"
+    lines[2] = json.dumps({**json.loads(lines[2]), **change})
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DamagedLog, match=words):
+        read_history(tmp_path)
+
+
 def test_a_reader_reads_each_line_once(tmp_path: Path) -> None:
     """What is appended later, and by other processes, is there at the next look."""
     reader, log = Reader(tmp_path), Log(tmp_path / "results-1-of-2.jsonl")
     assert reader.read().entries == ()
-    log.append([("1-of-2-0001", ENTRIES[0])])
+    log.append([("0001", ENTRIES[0])])
     assert len(reader.read().entries) == 1
-    Log(tmp_path / "results-2-of-2.jsonl").append([("2-of-2-0001", ENTRIES[3])])
-    log.append([("1-of-2-0001", ENTRIES[1])])
+    Log(tmp_path / "results-2-of-2.jsonl").append([("0001", ENTRIES[3])])
+    log.append([("0001", ENTRIES[1])])
     assert [entry for _, entry in reader.read().entries] == [ENTRIES[0], ENTRIES[1], ENTRIES[3]]
 
 

@@ -30,7 +30,7 @@ def analyse(plan: Plan, results: Iterable[Result]) -> Analysis:
     It may be asked at any time: what is not known yet is None, and the answer unresolved.
 
     Raises:
-        ValueError: two evaluations of one split were made on different items.
+        DifferentItems: two evaluations of one split were made on different items.
 
     """
     ledger = Ledger(results)

@@ -14,6 +14,7 @@ from lora_probe.errors import ConflictingOptions, NotExpressible, PeftRefusal, U
 from lora_probe.graph import Adaptable, Note
 from lora_probe.peft_rules import ALL_LINEAR, Inventory
 from lora_probe.piloting.errors import BadPilotOption
+from lora_probe.piloting.ranges import within
 from lora_probe.piloting.records import Arm, Candidate
 
 if TYPE_CHECKING:
@@ -92,10 +93,7 @@ def propose_candidates(
         raise ConflictingOptions(
             options=("equal='rank'", "max_parameters"), problem="a budget is for equal parameters"
         )
-    if not alpha_over_rank > 0:
-        raise BadPilotOption(
-            option="alpha_over_rank", value=alpha_over_rank, problem="must be greater than 0"
-        )
+    within(alpha_over_rank, "alpha_over_rank", "greater than 0", lambda value: value > 0)
     (rank,) = read_ranks(rank, where="rank")
     inventory = Inventory(graph)
     asked, notes = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lora_probe.piloting.errors import DifferentItems
 from lora_probe.piloting.outcome import Relation
 from lora_probe.piloting.protocol import base_trial
 from lora_probe.piloting.records import Arm, Split, Trial
@@ -131,7 +132,7 @@ def _compare(
 ) -> tuple[Comparison, ...]:
     items = {each[seed].tokens for each in tested.values() for seed in seeds}
     if len(items) > 1:
-        raise ValueError(f"{', '.join(tested)} were evaluated on different items")
+        raise DifferentItems(arms=tuple(tested))
     losses = Losses(
         seeds=seeds,
         tokens=next(iter(items)),

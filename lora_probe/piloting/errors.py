@@ -19,6 +19,7 @@ __all__ = [
     "DamagedLog",
     "DataNotFound",
     "DatasetUnavailable",
+    "DifferentItems",
     "FolderInUse",
     "ForeignFolder",
     "LongerThanModel",
@@ -183,6 +184,17 @@ class DamagedLog(LoraProbeError, ValueError):
         super().__init__(
             f"{path}{where}: this is none of lora-probe's own ({printable(problem, limit=120)}); "
             "restore the file, or start anew in another folder"
+        )
+
+
+class DifferentItems(LoraProbeError, ValueError):
+    """Losses of one part of the data that are not of the same examples."""
+
+    def __init__(self, *, arms: Sequence[str]) -> None:
+        self.arms = tuple(arms)
+        super().__init__(
+            f"{' and '.join(arms)} were evaluated on different items: the log was changed, or is of several "
+            "pilots; restore it, or start anew in another folder"
         )
 
 

@@ -8,9 +8,11 @@ from contextlib import contextmanager, suppress
 from os.path import exists
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.errors import UnknownChoice
 from lora_probe.piloting.checkpoint import write_bytes
 from lora_probe.piloting.encoding import NotARecord, decoded, encoded
 from lora_probe.piloting.errors import (
+    BadPilotOption,
     ChangedUnderneath,
     DamagedLog,
     ForeignFolder,
@@ -19,6 +21,7 @@ from lora_probe.piloting.errors import (
     UnwritableFolder,
 )
 from lora_probe.piloting.log import has_begun
+from lora_probe.piloting.ranges import check_candidates, check_protocol, check_training
 from lora_probe.piloting.records import Plan
 from lora_probe.text import printable
 
@@ -126,9 +129,13 @@ def read_plan(folder: Path) -> Plan:
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise ForeignFolder(path=str(folder), problem=f"its {PLAN} is no plan of this version of lora-probe")
     try:
-        return decoded(Plan, document.get("plan"), where="plan")
-    except NotARecord as error:
+        plan = decoded(Plan, document.get("plan"), where="plan")
+        check_training(plan.training)
+        check_protocol(plan.protocol)
+        check_candidates(plan.candidates)
+    except (NotARecord, BadPilotOption, UnknownChoice) as error:
         raise DamagedLog(path=str(path), problem=str(error)) from error
+    return plan
 
 
 def agree_on_plan(folder: Path, plan: Plan) -> Plan:

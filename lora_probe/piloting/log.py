@@ -140,16 +140,21 @@ class Reader:
         self._entries: dict[Path, list[tuple[str, Entry]]] = {}
         self._read: dict[Path, int] = {}
         """Bytes of whole lines that are behind us."""
+        self._begun: set[str] = set()
+        self._spoken_of: set[str] = set()
+        """Waves that were begun, and those that anything is of."""
 
     def read(self) -> History:
         """Return everything that is in the log now.
 
         Raises:
-            DamagedLog: a line other than a file's last is no entry.
+            DamagedLog: a line other than a file's last is no entry, or is of a wave that never began.
 
         """
         for path in sorted(self._folder.glob(_PATTERN)):
             self._continue(path)
+        for wave in sorted(self._spoken_of - self._begun):
+            raise DamagedLog(path=str(self._folder), problem=f"there is no wave {wave}")
         return History(
             entries=tuple(entry for path in sorted(self._entries) for entry in self._entries[path])
         )
@@ -165,9 +170,13 @@ class Reader:
             raise DamagedLog(path=str(path), line=len(entries) + 1, problem=reason) from error
         for line in lines:
             try:
-                entries.append(_parsed(line))
-            except (ValueError, KeyError, RecursionError) as error:
+                wave, entry = _parsed(line)
+            except (ValueError, RecursionError) as error:
                 raise DamagedLog(path=str(path), line=len(entries) + 1, problem=str(error)) from error
+            entries.append((wave, entry))
+            self._spoken_of.add(wave)
+            if isinstance(entry, Wave):
+                self._begun.add(entry.id)
             self._read[path] = self._read.get(path, 0) + len(line)
 
 
@@ -191,9 +200,12 @@ def _parsed(line: bytes) -> tuple[str, Entry]:
     if not isinstance(document, dict):
         raise NotARecord("it is no object")
     kind, wave = document.pop("kind", None), document.pop("of", None)
-    if kind not in _KINDS or not isinstance(wave, str):
+    if not isinstance(kind, str) or kind not in _KINDS or not isinstance(wave, str):
         raise NotARecord("it names no kind or no wave")
-    return wave, decoded(_KINDS[kind], document)
+    entry: Entry = decoded(_KINDS[kind], document)
+    if isinstance(entry, Evaluated) and len(entry.nll) != len(entry.tokens):
+        raise NotARecord(f"it has {len(entry.nll)} losses of {len(entry.tokens)} items")
+    return wave, entry
 
 
 def _whole_lines(data: bytes) -> list[bytes]:

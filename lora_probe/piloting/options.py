@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from lora_probe.errors import UnknownChoice
 from lora_probe.piloting.cluster import Cluster
 from lora_probe.piloting.errors import BadPilotOption
+from lora_probe.piloting.ranges import check_protocol, check_training, one_of, whole, within
 from lora_probe.piloting.records import Protocol, Task, Training
 from lora_probe.piloting.shards import ALONE, Shard, read_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["ENGINES", "PilotOptions", "Settings", "read_options"]
+__all__ = ["ENGINES", "PilotOptions", "Settings", "SourceOptions", "read_options"]
 
 ENGINES = ("auto", "stacked", "reference", "ray")
 RAY = "ray"
 """No engine but a place: the workers of a cluster choose theirs as this process would."""
-_SCHEDULES = ("constant", "linear", "cosine")
-_HIGHEST_RATE = 10.0
-_MOST_STEPS = 10**7
-_LEAST_RESAMPLES = 100
-"""Fewer have no 2.5th percentile worth the name."""
 
 
-class PilotOptions(TypedDict, total=False):
+class SourceOptions(TypedDict, total=False):
+    """Where a model and data come from, and how they are read: options that commands share."""
+
+    # Model
+    task: str
+    source: str
+    revision: str
+    token: str | bool
+    trust_remote_code: bool
+    device: str
+    dtype: str
+    quantization: str
+    device_map: str
+    # Data
+    columns: Mapping[str, str]
+    train_on: str
+    data_name: str
+    data_split: str
+    data_revision: str
+    max_examples: int
+    text_unit: str
+
+
+class PilotOptions(SourceOptions, total=False):
     """Options of :func:`lora_probe.pilot`; what is left out has the default of its record.
 
     The fields of `Training` and `Protocol` by their names, and what says where the model and the data come
@@ -78,24 +96,7 @@ class PilotOptions(TypedDict, total=False):
     alpha_over_rank: float
     lora: Mapping[str, Any]
     """More arguments of every `LoraConfig`: bias, modules_to_save, …"""
-    # Model
-    task: str
-    source: str
-    revision: str
-    token: str | bool
-    trust_remote_code: bool
-    device: str
-    dtype: str
-    quantization: str
-    device_map: str
     # Data
-    columns: Mapping[str, str]
-    train_on: str
-    data_name: str
-    data_split: str
-    data_revision: str
-    max_examples: int
-    text_unit: str
     retention: str
     # Work
     engine: str
@@ -149,10 +150,10 @@ def read_options(options: Mapping[str, Any]) -> Settings:
     engine = given.get("engine", "auto")
     if engine != RAY:
         _refuse_ray_options(given)
-    _one_of(engine, ENGINES, "engine")
+    one_of(engine, ENGINES, "engine")
     task = given.get("task")
     if task is not None:
-        _one_of(task, tuple(map(str, Task)), "task")
+        one_of(task, tuple(map(str, Task)), "task")
     return Settings(
         training=_training(given),
         protocol=_protocol(given),
@@ -176,12 +177,12 @@ def read_options(options: Mapping[str, Any]) -> Settings:
             },
             **_only(given, ("token",)),
         },
-        propose=_whole(given["propose"], "propose") if given.get("propose") else 0,
+        propose=whole(given["propose"], "propose") if given.get("propose") else 0,
         retention=given.get("retention"),
         accuracy=given.get("accuracy"),
         engine="auto" if engine == RAY else engine,
         cluster=_cluster(given) if engine == RAY else None,
-        wave=_whole(given["wave"], "wave") if "wave" in given else None,
+        wave=whole(given["wave"], "wave") if "wave" in given else None,
         shard=read_shard(str(given["shard"])) if "shard" in given else ALONE,
         save_adapters=bool(given.get("save_adapters")),
         verify=bool(given.get("verify")),
@@ -194,7 +195,7 @@ def _cluster(given: Mapping[str, Any]) -> Cluster:
             raise BadPilotOption(option=name, value=given[name], problem="does not go with the engine ray")
     for name in ("ray_gpus", "ray_cpus"):
         if name in given:
-            _within(given[name], name, "0 or more", lambda value: value >= 0)
+            within(given[name], name, "0 or more", lambda value: value >= 0)
     if given.get("ray_cpus") == 0 and not given.get("ray_gpus"):
         raise BadPilotOption(option="ray_cpus", value=0, problem="must be greater than 0 without ray_gpus")
     return Cluster(address=given.get("ray_address"), gpus=given.get("ray_gpus"), cpus=given.get("ray_cpus"))
@@ -208,16 +209,7 @@ def _refuse_ray_options(given: Mapping[str, Any]) -> None:
 
 def _training(given: Mapping[str, Any]) -> Training:
     training = Training(**_only(given, [item.name for item in fields(Training)]))
-    for name in ("steps", "batch_size", "accumulation", "max_length"):
-        _whole(getattr(training, name), name)
-    _one_of(training.schedule, _SCHEDULES, "schedule")
-    _within(training.warmup, "warmup", "from 0 to 1", lambda value: 0 <= value <= 1)
-    _within(training.dropout, "dropout", "from 0 to below 1", lambda value: 0 <= value < 1)
-    for name in ("weight_decay", "clip"):
-        _within(getattr(training, name), name, "0 or more", lambda value: value >= 0)
-    _within(training.epsilon, "epsilon", "greater than 0", lambda value: value > 0)
-    for beta in training.betas:
-        _within(beta, "betas", "from 0 to below 1", lambda value: 0 <= value < 1)
+    check_training(training)
     return training
 
 
@@ -227,67 +219,9 @@ def _protocol(given: Mapping[str, Any]) -> Protocol:
         if name in values:
             values[name] = tuple(values[name])
     protocol = Protocol(**values)
-    for name in ("learning_rate", "full_learning_rate"):
-        _within(
-            getattr(protocol, name),
-            name,
-            f"from above 0 to {_HIGHEST_RATE:g}",
-            lambda value: 0 < value <= _HIGHEST_RATE,
-        )
-    _each(protocol.grid, "grid", "factors greater than 0", lambda value: value > 0, least=1)
-    _each(protocol.rungs, "rungs", "shares above 0 and below 1", lambda value: 0 < value < 1, least=0)
-    _each(
-        protocol.seeds,
-        "seeds",
-        "whole numbers, 0 or more",
-        lambda value: value >= 0 and int(value) == value,
-        least=1,
-    )
-    _within(protocol.keep, "keep", "above 0 and up to 1", lambda value: 0 < value <= 1)
-    _within(protocol.confidence, "confidence", "above 0.5 and below 1", lambda value: 0.5 < value < 1)  # noqa: PLR2004
-    for name in ("noise_band", "margin", "extensions"):
-        _within(getattr(protocol, name), name, "0 or more", lambda value: value >= 0)
-    for name in ("tuning_items", "test_items", "evaluations", "resamples"):
-        _whole(getattr(protocol, name), name)
-    _within(
-        protocol.resamples,
-        "resamples",
-        f"{_LEAST_RESAMPLES} or more",
-        lambda value: value >= _LEAST_RESAMPLES,
-    )
-    _one_of(protocol.equal, ("parameters", "rank"), "equal")
+    check_protocol(protocol)
     return protocol
 
 
 def _only(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: given[name] for name in names if name in given}
-
-
-def _one_of(value: object, known: tuple[str, ...], name: str) -> None:
-    if value not in known:
-        raise UnknownChoice(option=name, value=value, known=known)
-
-
-def _whole(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_STEPS:
-        raise BadPilotOption(
-            option=name, value=value, problem=f"must be a whole number from 1 to {_MOST_STEPS:,}"
-        )
-    return value
-
-
-def _within(value: Any, name: str, words: str, allowed: Callable[[float], bool]) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not (number and allowed(value)):
-        raise BadPilotOption(option=name, value=value, problem=f"must be {words}")
-
-
-def _each(
-    values: Sequence[Any], name: str, words: str, allowed: Callable[[float], bool], *, least: int
-) -> None:
-    """Check numbers that must differ from each other."""
-    for value in values:
-        _within(value, name, words, allowed)
-    if len(values) < least or len(set(values)) < len(values):
-        problem = "must hold at least one" if len(values) < least else "must hold each once"
-        raise BadPilotOption(option=name, value=", ".join(map(str, values)) or "nothing", problem=problem)

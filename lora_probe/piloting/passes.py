@@ -68,7 +68,8 @@ def evaluation_steps(plan: Plan, unit: Unit) -> tuple[int, ...]:
 
     They are the same for every unit, so that the curves of trials that went different ways meet.
     """
-    steps, times = plan.training.steps, plan.protocol.evaluations
+    steps = plan.training.steps
+    times = min(plan.protocol.evaluations, steps)
     regular = (-(-steps * each // times) for each in range(1, times + 1))
     return tuple(step for step in sorted({*regular, unit.stop}) if unit.start < step <= unit.stop)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from lora_probe.budgeting.ranks import read_ranks
 from lora_probe.errors import UnknownChoice
 from lora_probe.peft_rules import ALL_LINEAR
 from lora_probe.piloting.errors import BadPilotOption
-from lora_probe.piloting.options import read_options
+from lora_probe.piloting.options import SourceOptions, read_options
+from lora_probe.piloting.ranges import whole, within
 from lora_probe.targets import parse_targets
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ __all__ = ["Passing", "ScoreOptions", "read_score_options"]
 _MOST_BATCHES, _LARGEST_SEED = 10_000, 2**63
 
 
-class ScoreOptions(TypedDict, total=False):
+class ScoreOptions(SourceOptions, total=False):
     """Options of :func:`lora_probe.score`; model and data are described as for :func:`lora_probe.pilot`."""
 
     targets: str
@@ -36,22 +36,6 @@ class ScoreOptions(TypedDict, total=False):
     # As of a pilot
     max_length: int
     data_seed: int
-    task: str
-    source: str
-    revision: str
-    token: str | bool
-    trust_remote_code: bool
-    device: str
-    dtype: str
-    quantization: str
-    device_map: str
-    columns: Mapping[str, str]
-    train_on: str
-    data_name: str
-    data_split: str
-    data_revision: str
-    max_examples: int
-    text_unit: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,16 +71,7 @@ def read_score_options(options: Mapping[str, Any]) -> tuple[Passing, Settings]:
         raise BadPilotOption(option="targets", value=passing.targets, problem="must be a text")
     parse_targets(passing.targets)
     read_ranks(passing.rank, where="rank")
-    scale = passing.alpha_over_rank
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-        raise BadPilotOption(option="alpha_over_rank", value=scale, problem="must be greater than 0")
-    _whole(passing.batches, "batches", least=1, most=_MOST_BATCHES)
-    _whole(passing.seed, "seed", least=0, most=_LARGEST_SEED)
+    within(passing.alpha_over_rank, "alpha_over_rank", "greater than 0", lambda value: value > 0)
+    whole(passing.batches, "batches", most=_MOST_BATCHES)
+    whole(passing.seed, "seed", least=0, most=_LARGEST_SEED)
     return passing, read_options(given)
-
-
-def _whole(value: Any, name: str, *, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BadPilotOption(
-            option=name, value=value, problem=f"must be a whole number from {least} to {most:,}"
-        )

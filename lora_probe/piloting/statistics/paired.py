@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from lora_probe.piloting.errors import DifferentItems
+
 if TYPE_CHECKING:
     from lora_probe.piloting.records import Evaluated
 
@@ -16,10 +18,10 @@ def paired_difference(first: Evaluated, second: Evaluated) -> tuple[float, float
 
     The difference is a ratio: summed nats over summed tokens. Its error is that of the usual linearisation,
     ``sqrt(sum(e**2) n/(n-1)) / tokens`` with ``e = d - difference * tokens`` (Cochran, *Sampling Techniques*,
-    1977, 2.11). It is infinite for a single item. Raises ValueError where the items are not the same.
+    1977, 2.11). It is infinite for a single item. Raises DifferentItems where they are not the same.
     """
     if first.tokens != second.tokens:
-        raise ValueError(f"{first.trial.id} and {second.trial.id} were evaluated on different items")
+        raise DifferentItems(arms=(first.trial.id, second.trial.id))
     tokens = max(1, sum(first.tokens))
     items = len(first.tokens)
     gaps = [ours - theirs for ours, theirs in zip(first.nll, second.nll, strict=True)]
