@@ -304,6 +304,22 @@ def test_an_arm_no_better_than_the_base_is_said() -> None:
     assert analysis.verdict.sentence.startswith("Adapt nothing yet")
 
 
+@pytest.mark.parametrize(
+    ("gain", "noise", "said"),
+    [(0.0005, 0.01, "does not matter"), (0.006, 0.1, "may be chance"), (1.0, 0.01, None)],
+)
+def test_an_arm_hardly_better_than_the_base_is_said(gain: float, noise: float, said: str | None) -> None:
+    """Where the model as it is does as well, or noise explains the rest, the pilot was too short to tell."""
+    losses = {"qv": 3.0 - gain, "mlp": 3.0 - 1.5 * gain}
+    world = World(losses=losses, curvature=1e-5, item_noise=noise, seed_noise=1e-5, number=3)
+    analysis = _analysed(make_plan(*losses), world)
+    found = [note.message for note in analysis.warnings if note.code == "small-gain"]
+    assert len(found) == (said is not None)
+    if said is not None:
+        assert f"nats better than the model as it is, which {said}" in found[0]
+        assert found[0] in analysis.verdict.caveats
+
+
 def test_large_rerun_noise_is_said() -> None:
     """Where two equal runs differ as much as the best arms do, the verdict is in doubt."""
     losses = {"qv": 2.01, "mlp": 2.0}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lora_probe.graph import Note
 from lora_probe.piloting.curves import crossings
-from lora_probe.piloting.outcome import Status
+from lora_probe.piloting.outcome import Relation, Status
 from lora_probe.piloting.records import Arm
 from lora_probe.piloting.statistics import FEWEST_SEEDS
 from lora_probe.text import printable
@@ -56,7 +56,7 @@ def cautions(
 ) -> tuple[Caution, ...]:
     """Return every warning that the results call for, the doubts about the verdict first."""
     found = [
-        *_of_the_verdict(standings, noise),
+        *_of_the_verdict(plan, standings, noise),
         *_of_curves(plan, progress, ledger, standings),
         *_of_learning_rates(standings, rates),
         *_of_failures(plan, ledger, rows),
@@ -94,7 +94,8 @@ def forgets_more(plan: Plan, rows: Iterable[LeaderboardRow], recommended: str | 
     return Note(code="forgets-more", message=message)
 
 
-def _of_the_verdict(standings: Standings, noise: RerunNoise | None) -> Iterator[Caution]:
+def _of_the_verdict(plan: Plan, standings: Standings, noise: RerunNoise | None) -> Iterator[Caution]:
+    bases = {each.name for each in plan.candidates if each.arm is Arm.BASE}
     if not standings.rivals:
         return
     seeds, items = len(standings.seeds), standings.rivals[0].items
@@ -112,6 +113,14 @@ def _of_the_verdict(standings: Standings, noise: RerunNoise | None) -> Iterator[
         yield _doubt(
             "no-gain",
             "no arm is better than the model as it is: look at the learning rates, the steps and the data",
+        )
+    against_base = next((each for each in standings.against_best if each.second in bases), None)
+    if against_base and against_base.difference < 0 and against_base.relation is not Relation.BETTER:
+        weight = "does not matter" if against_base.relation is Relation.EQUIVALENT else "may be chance"
+        yield _doubt(
+            "small-gain",
+            f"{_name(against_base.first)} is {-against_base.difference:.2g} nats better than the model as it "
+            f"is, which {weight}: what differs between the sets may show only after more steps",
         )
     closest = min(abs(each.difference) for each in standings.rivals)
     if noise and noise.difference >= closest and not noise.identical:

@@ -24,6 +24,8 @@ _MOST_EXTENSIONS = 20
 """By a grid's ratio of 2, a million times the rate that it began with."""
 _LEAST_RESAMPLES = 100
 """Fewer have no 2.5th percentile worth the name."""
+_WIDEST_MARGIN = 100.0
+"""Nats: more than any two losses differ by."""
 _BETAS = 2
 
 
@@ -82,8 +84,10 @@ def check_protocol(protocol: Protocol) -> None:
     )
     within(protocol.keep, "keep", "above 0 and up to 1", lambda value: 0 < value <= 1)
     within(protocol.confidence, "confidence", "above 0.5 and below 1", lambda value: 0.5 < value < 1)  # noqa: PLR2004
-    for name in ("noise_band", "margin"):
-        within(getattr(protocol, name), name, "0 or more", lambda value: value >= 0)
+    within(protocol.noise_band, "noise_band", "0 or more", lambda value: value >= 0)
+    within(
+        protocol.margin, "margin", f"from 0 to {_WIDEST_MARGIN:g}", lambda value: 0 <= value <= _WIDEST_MARGIN
+    )
     whole(protocol.extensions, "extensions", least=0, most=_MOST_EXTENSIONS)
     for name in ("tuning_items", "test_items", "evaluations"):
         whole(getattr(protocol, name), name)
@@ -131,7 +135,9 @@ def within(value: Any, name: str, words: str, allowed: Callable[[float], bool]) 
     """Return where `value` is a finite number that is `allowed`, which `words` describe."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not (number and allowed(value)):
-        raise BadPilotOption(option=name, value=value, problem=f"must be {words}")
+        raise BadPilotOption(
+            option=name, value=value, problem=f"must be {words}{'' if number else ', and a finite number'}"
+        )
 
 
 def _each(
