@@ -47,14 +47,17 @@ def test_pilot(load: Load, benchmark: BenchmarkFixture) -> None:
         "engine": chosen,
         "one stack": Stacked(load),
         "PEFT loops": Loops(load),
-        "two PEFT processes": Processes(load),
+        "two PEFT processes": Processes(load, Loops),
+        "two stacking processes": Processes(load, Stacked),
     }
     if load.top == LAYERS:
         ways["frozen base"] = Frozen(load)
     try:
         times = _rounds(ways, load, benchmark)
     finally:
-        ways["two PEFT processes"].close()
+        for way in ways.values():
+            if isinstance(way, Processes):
+                way.close()
     facts = {"trials": load.trials, "rows": load.rows, "tokens": load.tokens, "top": load.top}
     benchmark.extra_info.update(pilot=facts, seconds=times, choice=chosen.reason)
 

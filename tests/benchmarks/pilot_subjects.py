@@ -99,11 +99,11 @@ def _paths(leaves: tuple[str, ...], top: int) -> tuple[str, ...]:
 
 
 class Stacked:
-    """All trials in one stack."""
+    """All trials in one stack, or some of them."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, part: slice = slice(None)) -> None:
         plan, data, trials = made_plan(load)
-        self.session = StackedEngine(plan, base_model(), data).start(trials)
+        self.session = StackedEngine(plan, base_model(), data).start(trials[part])
         self._step = 0
 
     def run(self, steps: int) -> None:
@@ -142,9 +142,10 @@ class Bare:
 
 
 class Frozen:
-    """The base alone, without any adapter: one forward and backward of the batch of all trials.
+    """The base alone, as its library computes it: one forward and backward of the batch of all trials.
 
-    No way that computes all trials exactly, at this precision, can take less than what is frozen takes.
+    A mark to compare with: without any adapter, optimizer or clipping, but with all that it does to norms
+    and logits.
     """
 
     def __init__(self, load: Load) -> None:
@@ -202,14 +203,14 @@ class Loops:
 
 
 class Processes:
-    """Two processes of one thread each, which share the trials half and half."""
+    """Two processes of one thread each, which share the trials half and half and train them in one way."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, way: type[Loops | Stacked]) -> None:
         context = multiprocessing.get_context("spawn")
         self._ends = []
         for half in range(2):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, load, half), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, load, way, half), daemon=True)
             process.start()
             self._ends.append((process, ours))
         for _, end in self._ends:
@@ -229,13 +230,13 @@ class Processes:
             process.join()
 
 
-def _serve(end: Connection, load: Load, half: int) -> None:
+def _serve(end: Connection, load: Load, way: type[Loops | Stacked], half: int) -> None:
     torch.set_num_threads(1)
     middle = load.trials // 2
-    loops = Loops(load, slice(None, middle) if half == 0 else slice(middle, None))
+    trained = way(load, slice(None, middle) if half == 0 else slice(middle, None))
     end.send("ready")
     while steps := end.recv():
-        loops.run(steps)
+        trained.run(steps)
         end.send("done")
 
 
