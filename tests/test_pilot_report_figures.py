@@ -15,6 +15,7 @@ from lora_probe.report.axes import linear_axis, log_axis
 from lora_probe.report.pilot_charts import pareto_chart, rate_chart, training_chart, tuning_chart
 from lora_probe.report.pilot_figures import arm_colors, forest, learning_rate_curves, loss_curves, pareto
 from lora_probe.report.pilot_forest import forest_chart
+from lora_probe.report.pilot_html import pilot_page
 from lora_probe.report.pilot_plots import draw_forest, draw_learning_rates, draw_loss_curves, draw_pareto
 from tests.pilot_findings import sample_analysis
 from tests.pilot_samples import BASE_LOSS, sample_plan
@@ -99,6 +100,23 @@ def test_failed_learning_rates_are_marked() -> None:
     assert chart is not None
     assert [dot.y for dot in chart.dots if dot.mark == "cross"] == [100.0]
     assert sum(dot.mark == "ring" for dot in chart.dots) == len(info.curves)
+
+
+def test_learning_rates_that_were_tried_stand_on_the_axis() -> None:
+    """Page and plot write the rates themselves, an extension of the grid among them, and the step of the losses."""
+    from matplotlib.figure import Figure
+
+    found = sample_analysis()
+    info = learning_rate_curves(found)
+    tried = sorted({point.learning_rate for search in found.learning_rates for point in search.points})
+    assert list(info.marks) == tried
+    assert info.step == found.learning_rates[0].points[0].step
+    ax = draw_learning_rates(info, Figure().subplots(), colors=arm_colors(found.plan))
+    assert [label.get_text() for label in ax.get_xticklabels()] == [f"{rate:g}" for rate in tried]
+    assert f"step {info.step}" in ax.get_xlabel()
+    assert f"Losses after step {info.step} with the first seed" in pilot_page(found)
+    many = replace(info.curves[0], rates=tuple(1e-4 * 2**power for power in range(15)))
+    assert len(replace(info, curves=(many,)).marks) <= 7
 
 
 def test_charts_stay_inside() -> None:

@@ -125,7 +125,7 @@ def rate_chart(info: RateCurves, colors: Mapping[str, str]) -> Chart | None:
     losses = [loss for curve in info.curves for loss in curve.losses]
     if not losses:
         return None
-    across = log_axis(rates, label=_rate, ticks=_thinned(rates))
+    across = log_axis(rates, label=_rate, ticks=info.marks)
     up = linear_axis(losses, label=_fixed)
     return Chart(
         aria="tuning loss against learning rate",
@@ -155,12 +155,6 @@ def _rate_dots(curve: RateCurve, colors: Mapping[str, str], across: Axis, up: Ax
         yield Dot(
             x=across(rate), y=100.0, color=color, title=f"{name} at {_rate(rate)}: failed", mark="cross"
         )
-
-
-def _thinned(rates: Sequence[float]) -> list[float]:
-    """Return the learning rates to write on the axis: those that were tried, as far as there is room."""
-    tried = sorted({float(f"{rate:.3g}") for rate in rates})
-    return tried[:: -(-len(tried) // 7)]
 
 
 def _legend(curves: Iterable[Curve | RateCurve], colors: Mapping[str, str]) -> tuple[Key, ...]:

@@ -31,6 +31,8 @@ __all__ = [
     "pareto",
 ]
 
+_MOST_RATES = 7
+"""Written on an axis."""
 _MOST_POINTS = 25
 """Of a curve of training losses; a whole run is averaged over stretches of steps, the same for every arm."""
 
@@ -123,10 +125,22 @@ class RateCurve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RateCurves:
-    """Loss on the tuning part against the learning rate, with the seed of the search."""
+    """Loss on the tuning part against the learning rate, with the seed of the search.
+
+    All were measured after `step`. The better ones went on and were compared again, so that the chosen one
+    need not be the best here.
+    """
 
     curves: tuple[RateCurve, ...]
+    step: int
     unit: str
+
+    @property
+    def marks(self) -> tuple[float, ...]:
+        """The learning rates to write on an axis: those that were tried, as far as there is room."""
+        rates = (rate for curve in self.curves for rate in (*curve.rates, *curve.failed))
+        tried = sorted({float(f"{rate:.3g}") for rate in rates})
+        return tuple(tried[:: -(-len(tried) // _MOST_RATES) or 1])
 
 
 def arm_colors(plan: Plan) -> dict[str, str]:
@@ -232,7 +246,9 @@ def learning_rate_curves(analysis: Analysis) -> RateCurves:
             )
         )
     return RateCurves(
-        curves=tuple(curve for curve in curves if curve.rates or curve.failed), unit=_unit(analysis)
+        curves=tuple(curve for curve in curves if curve.rates or curve.failed),
+        step=max((point.step for search in analysis.learning_rates for point in search.points), default=0),
+        unit=_unit(analysis),
     )
 
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lora_probe.piloting.outcome import Analysis
+    from lora_probe.report.pilot_figures import RateCurves
 
 __all__ = ["pilot_fragment", "pilot_page"]
 
 _TUNING = "Loss on the tuning part at the chosen learning rates; a ring marks a set that was dropped there."
-_RATES = "With the first seed, on the tuning part. A ring marks the chosen one, a cross one that failed."
 
 
 def pilot_fragment(analysis: Analysis) -> str:
@@ -47,6 +47,7 @@ def pilot_page(analysis: Analysis) -> str:
     """Return a document without scripts or links: verdict, plots, tables, what to use, how to repeat it."""
     colors, winner = arm_colors(analysis.plan), to_use(analysis)
     curves, differences = loss_curves(analysis), forest(analysis)
+    rates = learning_rate_curves(analysis)
     return (
         environment()
         .get_template("pilot_page.html.j2")
@@ -60,7 +61,11 @@ def pilot_page(analysis: Analysis) -> str:
                     "Quality against parameters",
                     _pareto_text(analysis),
                 ),
-                (rate_chart(learning_rate_curves(analysis), colors), "Learning rates", _RATES),
+                (
+                    rate_chart(rates, colors),
+                    "Learning rates",
+                    _rates_text(rates, steps=analysis.plan.training.steps),
+                ),
                 (training_chart(curves, colors), "Training loss", "The mean over seeds and a few steps."),
             ],
             winner=winner,
@@ -97,6 +102,14 @@ def _pareto_text(analysis: Analysis) -> str:
     base = pareto(analysis).base
     untrained = "" if base is None else f" Without any training the loss is {loss_text(base)}."
     return f"Test loss; the line joins the sets that no cheaper one beats.{untrained}"
+
+
+def _rates_text(rates: RateCurves, *, steps: int) -> str:
+    later = ", found among the better ones at later steps, too" if rates.step < steps else ""
+    return (
+        f"Losses after step {rates.step} with the first seed, on the tuning part. A ring marks the chosen "
+        f"one{later}; a cross one that failed."
+    )
 
 
 def _hashes(analysis: Analysis) -> list[tuple[str, str | None]]:

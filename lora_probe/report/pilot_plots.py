@@ -19,7 +19,7 @@ from lora_probe.report.pilot_figures import (
 from lora_probe.report.wording import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from matplotlib.axes import Axes
 
@@ -79,6 +79,8 @@ def draw_loss_curves(info: LossCurves, ax: Axes, *, colors: Mapping[str, str]) -
 
 def draw_pareto(info: Pareto, ax: Axes, *, colors: Mapping[str, str]) -> Axes:
     """Draw the test loss against the trained parameters, and a line through what nothing cheaper beats."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     points = [point for point in info.points if point.trainable_parameters > 0]
     front = [point for point in points if point.on_front]
     ax.plot(
@@ -91,7 +93,9 @@ def draw_pareto(info: Pareto, ax: Axes, *, colors: Mapping[str, str]) -> Axes:
             linestyle="", label=shown(point.candidate),
         )  # fmt: skip
     ax.set_xscale("log")
-    _mark(ax, label=lambda size, _position: short(round(size)))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(lambda size, _position: short(round(size)))
     ax.set_xlabel("trained parameters")
     return _finish(ax, unit=info.unit)
 
@@ -110,18 +114,10 @@ def draw_learning_rates(info: RateCurves, ax: Axes, *, colors: Mapping[str, str]
         for rate, loss in chosen:
             ax.plot([rate], [loss], color=color, marker="o", markersize=10, fillstyle="none")
     ax.set_xscale("log")
-    _mark(ax, label=lambda rate, _position: f"{rate:g}")
-    ax.set_xlabel("learning rate")
+    ax.set_xticks(info.marks, [f"{rate:g}" for rate in info.marks])
+    ax.minorticks_off()
+    ax.set_xlabel(f"learning rate (losses after step {info.step})")
     return _finish(ax, unit=info.unit)
-
-
-def _mark(ax: Axes, *, label: Callable[[float, float], str]) -> None:
-    """Write 1, 2 and 5 times the powers of ten on a logarithmic axis, and nothing between."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(label)
 
 
 def _finish(ax: Axes, *, unit: str) -> Axes:
