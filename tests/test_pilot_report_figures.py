@@ -103,7 +103,7 @@ def test_failed_learning_rates_are_marked() -> None:
 
 
 def test_learning_rates_that_were_tried_stand_on_the_axis() -> None:
-    """Page and plot write the rates themselves, an extension of the grid among them, and the step of the losses."""
+    """Page and plot write the rates themselves, also those beyond the grid, and the step of the losses."""
     from matplotlib.figure import Figure
 
     found = sample_analysis()

@@ -64,7 +64,7 @@ def pilot_page(analysis: Analysis) -> str:
                 (
                     rate_chart(rates, colors),
                     "Learning rates",
-                    _rates_text(rates, steps=analysis.plan.training.steps),
+                    _rates_text(rates, analysis),
                 ),
                 (training_chart(curves, colors), "Training loss", "The mean over seeds and a few steps."),
             ],
@@ -104,8 +104,12 @@ def _pareto_text(analysis: Analysis) -> str:
     return f"Test loss; the line joins the sets that no cheaper one beats.{untrained}"
 
 
-def _rates_text(rates: RateCurves, *, steps: int) -> str:
-    later = ", found among the better ones at later steps, too" if rates.step < steps else ""
+def _rates_text(rates: RateCurves, analysis: Analysis) -> str:
+    later = (
+        ", found among the better ones at later steps, too"
+        if rates.step < analysis.plan.training.steps
+        else ""
+    )
     return (
         f"Losses after step {rates.step} with the first seed, on the tuning part. A ring marks the chosen "
         f"one{later}; a cross one that failed."
