@@ -16,6 +16,7 @@ import pytest
 import lora_probe
 from lora_probe.cli import run
 from lora_probe.cli.pilot import _without_secret
+from lora_probe.piloting.errors import DifferentPilots
 from lora_probe.piloting.folder import read_plan
 from tests.pilot_runs import make_data, make_model
 
@@ -120,8 +121,14 @@ def test_folders_of_two_machines_are_merged(place: Path, tmp_path: Path) -> None
     whole = lora_probe.compare(out)
     assert lora_probe.compare(out, tmp_path / "copy").analysis.leaderboard == whole.analysis.leaderboard
     assert run(_words(place, tmp_path / "other", "-q", "--clip", "2")) == 0
-    with pytest.raises(lora_probe.LoraProbeError, match=r"training\.clip is 1\.0 there and 2\.0 here"):
+    with pytest.raises(lora_probe.LoraProbeError, match=r"clip is 1\.0 in \S+out and 2\.0 in \S+other; comp"):
         lora_probe.compare(out, tmp_path / "other")
+    document = json.loads((tmp_path / "copy" / "plan.json").read_text())
+    for part, words in (("model", "weights of their models differ"), ("data", "their data differ")):
+        document["plan"][part]["fingerprint"] = "0"
+        (tmp_path / "copy" / "plan.json").write_text(json.dumps(document))
+        with pytest.raises(DifferentPilots, match=words):
+            lora_probe.compare(out, tmp_path / "copy")
 
 
 def test_an_encoder_learns_to_classify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,15 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_link_that_leads_nowhere_is_no_folder(tmp_path: Path) -> None:
+    """It is called what it is, and nothing is made at its end."""
+    for name, end in (("away", "gone"), ("round", "round")):
+        (tmp_path / name).symlink_to(tmp_path / end)
+        with pytest.raises(ForeignFolder, match="leads nowhere"), prepared_folder(tmp_path / name):
+            pass
+    assert not (tmp_path / "gone").exists()
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "garbage", '{"format": "terraform"}', "[" * 100_000])
 def test_a_plan_of_another_program_is_refused(text: str, tmp_path: Path) -> None:
     """A ``plan.json`` that is not ours makes the folder somebody else's."""
@@ -239,6 +248,12 @@ def test_a_folder_without_a_pilot(tmp_path: Path) -> None:
         read_plan(tmp_path)
     with pytest.raises(NoPilot, match="there is no such folder"):
         read_plan(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(NoPilot, match="it is a file; give the --out folder"):
+        read_plan(tmp_path / "file")
+    (tmp_path / PLAN).mkdir()
+    with pytest.raises(NoPilot, match=r"its plan\.json cannot be read \(Is a directory\)"):
+        read_plan(tmp_path)
 
 
 def test_a_plan_that_differs_says_how(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "DataNotFound",
     "DatasetUnavailable",
     "DifferentItems",
+    "DifferentPilots",
     "FolderInUse",
     "ForeignFolder",
     "LongerThanModel",
@@ -225,16 +226,30 @@ class FolderInUse(LoraProbeError, BlockingIOError):
         )
 
 
+def _most(differences: Sequence[str]) -> str:
+    shown = "; ".join(differences[:_MOST_DIFFERENCES])
+    more = len(differences) - _MOST_DIFFERENCES
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
 class PlanDiffers(LoraProbeError, ValueError):
     """A folder holds a pilot with another plan."""
 
     def __init__(self, *, path: str, differences: Sequence[str]) -> None:
         self.path, self.differences = path, tuple(differences)
-        shown = "; ".join(self.differences[:_MOST_DIFFERENCES])
-        more = len(self.differences) - _MOST_DIFFERENCES
         super().__init__(
-            f"--out {path} holds a pilot with another plan: {shown}"
-            f"{f'; and {more} more' if more > 0 else ''}; run it as it was, or give another folder"
+            f"--out {path} holds a pilot with another plan: {_most(self.differences)}; "
+            "run it as it was, or give another folder"
+        )
+
+
+class DifferentPilots(LoraProbeError, ValueError):
+    """Folders whose results should be merged hold pilots that are not one."""
+
+    def __init__(self, *, first: str, second: str, differences: Sequence[str]) -> None:
+        self.first, self.second, self.differences = first, second, tuple(differences)
+        super().__init__(
+            f"{first} and {second} hold different pilots: {_most(self.differences)}; compare each by itself"
         )
 
 

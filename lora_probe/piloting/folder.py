@@ -78,7 +78,8 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         names = sorted(path.name for path in folder.iterdir())
     except FileExistsError:
-        raise ForeignFolder(path=str(folder), problem="it is a file") from None
+        problem = "it is a file" if folder.exists() else "it is a link that leads nowhere"
+        raise ForeignFolder(path=str(folder), problem=problem) from None
     except (OSError, ValueError) as error:  # the latter of a name with a null character
         reason = getattr(error, "strerror", "") or str(error)
         raise UnwritableFolder(path=str(folder), reason=reason) from error
@@ -120,8 +121,11 @@ def read_plan(folder: Path) -> Plan:
     except FileNotFoundError:
         problem = "it holds no pilot" if folder.is_dir() else "there is no such folder"
         raise NoPilot(path=str(folder), problem=problem) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise NoPilot(path=str(folder), problem=f"its {PLAN} cannot be read ({error})") from error
+    except NotADirectoryError:
+        raise NoPilot(path=str(folder), problem="it is a file") from None
+    except (OSError, ValueError) as error:  # the latter of what is no UTF-8, or of a null in the path
+        reason = getattr(error, "strerror", "") or str(error)
+        raise NoPilot(path=str(folder), problem=f"its {PLAN} cannot be read ({reason})") from error
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -176,8 +180,10 @@ def adapter_name(plan: Plan, trial: Trial) -> str:
     return f"{number}-{words}-lr{trial.learning_rate:.6g}-seed{trial.seed}{again}"
 
 
-def differences(kept: Plan, given: Plan) -> tuple[str, ...]:
+def differences(kept: Plan, given: Plan, *, places: tuple[str, str] = ("there", "here")) -> tuple[str, ...]:
     """Return one clause for each field in which two plans differ, fingerprints and what they hash aside.
+
+    `places` say which plan is meant, as adverbs.
 
     Where a fingerprint is the same, another path to the same model or data is no difference; where it is not,
     what follows from the content (counts, candidates' paths) goes unsaid.
@@ -198,7 +204,7 @@ def differences(kept: Plan, given: Plan) -> tuple[str, ...]:
         "retention_examples",
     )
     _leave_out_content(before, now, part="data", names=("source", "retention"), content=content)
-    return tuple(_differences(before, now, ""))
+    return tuple(_differences(before, now, "", places))
 
 
 def _leave_out_content(
@@ -211,14 +217,15 @@ def _leave_out_content(
             plan[part].pop(field)
 
 
-def _differences(before: Any, now: Any, where: str) -> Iterator[str]:
+def _differences(before: Any, now: Any, where: str, places: tuple[str, str]) -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
             place = f"{where}.{name}" if where else name
             if name not in now or name not in before:
-                yield f"{printable(place, limit=80)} is only {'there' if name in before else 'here'}"
+                yield f"{printable(place, limit=80)} is only {places[name in now]}"
             else:
-                yield from _differences(before[name], now[name], place)
+                yield from _differences(before[name], now[name], place, places)
     elif before != now:
         shown = (printable(json.dumps(each), limit=60) for each in (before, now))
-        yield f"{printable(where, limit=80)} is {next(shown)} there and {next(shown)} here"
+        there, here = places
+        yield f"{printable(where, limit=80)} is {next(shown)} {there} and {next(shown)} {here}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_probe.piloting.analysis import analyse
 from lora_probe.piloting.cluster.connection import require_cluster
-from lora_probe.piloting.errors import ChangedUnderneath, PlanDiffers
+from lora_probe.piloting.errors import DifferentPilots
 from lora_probe.piloting.folder import (
     agree_on_plan,
     differences,
@@ -162,19 +162,20 @@ def compare(folder: str | os.PathLike[str], *more: str | os.PathLike[str]) -> Pi
 
     Raises:
         NoPilot, DamagedLog: a folder holds no pilot, or one that cannot be read.
-        PlanDiffers, ChangedUnderneath: the folders hold different pilots.
+        DifferentPilots: the folders hold pilots that are not one.
 
     """
     folders = [Path(each) for each in (folder, *more)]
     plans = [read_plan(each) for each in folders]
     results: list[Result] = []
     for each, plan in zip(folders, plans, strict=True):
-        if found := differences(plans[0], plan):
-            raise PlanDiffers(path=str(each), differences=found)
+        found = differences(plans[0], plan, places=(f"in {folders[0]}", f"in {each}"))
         if plan.model.fingerprint != plans[0].model.fingerprint:
-            raise ChangedUnderneath(path=str(folders[0]), what="model", source=f"of {each}")
+            found = (*found, "the weights of their models differ")
         if plan.data.fingerprint != plans[0].data.fingerprint:
-            raise ChangedUnderneath(path=str(folders[0]), what="data", source=f"of {each}")
+            found = (*found, "their data differ")
+        if found:
+            raise DifferentPilots(first=str(folders[0]), second=str(each), differences=found)
         results += read_history(each).results()
     return PilotReport(folder=folders[0], analysis=analyse(plans[0], results))
 
