@@ -96,6 +96,10 @@ def test_shards_of_one_number_go_together(tmp_path: Path) -> None:
         for shard in (Shard(index=1, count=2), Shard(index=2, count=3), ALONE):
             with pytest.raises(FolderInUse), claimed(tmp_path, shard):
                 pass
+        agree_on_plan(tmp_path, small_plan())
+        with pytest.raises(FolderInUse), claimed(tmp_path, Shard(index=2, count=3)):
+            pass
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["lock-1-of-2", PLAN]
 
 
 @pytest.mark.parametrize("names", [["notes.txt"], ["results.jsonl"], ["checkpoints", "lock"]])

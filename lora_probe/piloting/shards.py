@@ -81,7 +81,7 @@ def read_shard(text: str) -> Shard:
 def claimed(folder: Path, shard: Shard) -> Iterator[None]:
     """Hold `folder` for this process; other shards of the same number may hold it, too.
 
-    In a folder that comes to hold nothing but locks, this one's is taken away again.
+    Of a process that is refused, or that leaves nothing but locks in the folder, the own one goes again.
 
     Raises:
         FolderInUse: a process that would do the same work holds it.
@@ -91,14 +91,16 @@ def claimed(folder: Path, shard: Shard) -> Iterator[None]:
     with locked(own) as mine:
         if not mine:
             raise FolderInUse(path=str(folder), owner=owner(own))
+        begun = False
         try:
             for other in sorted(folder.glob(_LOCKS)):
                 if other not in _siblings(folder, shard) and is_held(other):
                     raise FolderInUse(path=str(folder), owner=owner(other))
+            begun = True
             yield
         finally:
             with suppress(OSError):
-                if set(folder.iterdir()) == set(folder.glob(_LOCKS)):
+                if not begun or set(folder.iterdir()) == set(folder.glob(_LOCKS)):
                     own.unlink()
 
 
