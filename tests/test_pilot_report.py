@@ -137,7 +137,7 @@ def _of_task(task: Task) -> Analysis:
 
 @pytest.mark.parametrize("form", [*FORMS, pilot_fragment])
 def test_losses_are_told_in_the_unit_of_the_task(form: Any) -> None:
-    """A text that is classified as a whole has one label: its losses are per example, all others per token."""
+    """A text that is classified as a whole has one label: losses are per example, all others per token."""
     classified = form(_of_task(Task.SEQUENCE_CLASSIFICATION))
     assert "nats per example" in classified
     assert "per token" not in classified
@@ -215,6 +215,14 @@ def test_peft_reads_what_is_handed_over(tmp_path: Any) -> None:
     config = LoraConfig.from_pretrained(str(tmp_path))
     assert (config.r, config.lora_alpha, set(config.target_modules)) == (7, 14.0, {"mlp_proj"})
     assert config.base_model_name_or_path == "somebody/a-model"
+
+
+def test_other_trainers_are_named_for_what_they_train() -> None:
+    """A page hands over a command for another trainer where that trains such models."""
+    for task in Task:
+        page = pilot_page(_of_task(task))
+        assert '"peft_type"' in page or "&#34;peft_type&#34;" in page
+        assert ("lora-probe export" in page) is (task is Task.CAUSAL_LM)
 
 
 @pytest.mark.parametrize("task", Task)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_probe._version import __version__
 from lora_probe.piloting.outcome import Confidence
+from lora_probe.piloting.records import Task
 from lora_probe.report.pilot_charts import pareto_chart, rate_chart, training_chart, tuning_chart
 from lora_probe.report.pilot_command import pilot_command
 from lora_probe.report.pilot_figures import arm_colors, forest, learning_rate_curves, loss_curves, pareto
@@ -48,6 +49,7 @@ def pilot_page(analysis: Analysis) -> str:
     colors, winner = arm_colors(analysis.plan), to_use(analysis)
     curves, differences = loss_curves(analysis), forest(analysis)
     rates = learning_rate_curves(analysis)
+    generates = analysis.plan.data.task is Task.CAUSAL_LM  # other trainers know nothing else
     return (
         environment()
         .get_template("pilot_page.html.j2")
@@ -71,7 +73,7 @@ def pilot_page(analysis: Analysis) -> str:
             winner=winner,
             use=use_text(analysis),
             config=adapter_config(winner, analysis.plan) if winner else "",
-            export=export_command(winner, analysis.plan) if winner else "",
+            export=export_command(winner, analysis.plan) if winner and generates else "",
             how=how(analysis),
             command=pilot_command(analysis.plan),
             hashes=_hashes(analysis),
