@@ -99,6 +99,13 @@ def test_plain_text_is_cut_into_units(tmp_path: Path, unit: str, expected: list[
     assert texts(read(tmp_path / "a.txt", unit=unit)) == expected
 
 
+def test_one_object_over_many_lines_is_one_row(tmp_path: Path) -> None:
+    """A folder may hold one document a file, written for people to read."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"text": name}, indent=2))
+    assert texts(read(tmp_path)) == ["one", "two"]
+
+
 def test_rows_of_a_table_may_be_shorter_or_quoted(tmp_path: Path) -> None:
     """Missing cells at the end are empty, quotes keep lines and commas, and blank lines are no rows."""
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbftext,label\r\n"a ""b"", c"\r\n\r\n"d\ne",1\r\nf "g",2\r\n')

@@ -160,12 +160,23 @@ def _parsed(lines: Iterator[str], path: str) -> Iterator[tuple[str, Mapping[str,
 
 
 def _json_rows(text: str, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the rows of a file called .json: an array of objects, or lines after all, which is common."""
+    """Yield the rows of a file called .json: an array of objects, one object, or lines after all."""
     if text.lstrip().startswith("["):
         for count, row in enumerate(_json(text, path), 1):
             yield f"row {count}", _row(row, f"{path}, row {count}")
+    elif (only := _only_object(text)) is not None:
+        yield "row 1", only
     else:
         yield from _parsed(iter(text.split("\n")), path)
+
+
+def _only_object(text: str) -> Mapping[str, Any] | None:
+    """Return the object that is all there is in `text`, over however many lines."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _json(text: str, where: str) -> Any:
