@@ -176,6 +176,17 @@ def test_the_live_display_shows_how_it_stands() -> None:
         assert name in text.rpartition("held-out loss")[2]
 
 
+def test_brackets_of_a_set_are_no_markup() -> None:
+    """A set that is called by an expression is drawn as it is called, whatever rich would make of it."""
+    name = "re:(mlp|[/b])"
+    plan = sample_plan()
+    named = tuple(replace(each, name=name) if each.name == "mlp" else each for each in plan.candidates)
+    watching, stream = _live()
+    play(replace(plan, candidates=named), watching, rounds=1)
+    Console(file=stream, width=100, color_system=None, legacy_windows=False).print(watching.render())
+    assert name in stream.getvalue().rpartition("held-out loss")[2]
+
+
 def test_the_display_may_be_ended_twice() -> None:
     """Ending again what has ended does nothing."""
     watching, _ = _live()

@@ -161,6 +161,16 @@ def test_a_page_needs_nothing_else() -> None:
     assert any("default-src 'none'" in str(attrs.get("content")) for tag, attrs in tags if tag == "meta")
 
 
+@pytest.mark.parametrize("name", [r"re:.*\.[qv]_proj", "re:(a|[/b])"])
+def test_a_set_with_brackets_is_shown_whole(name: str) -> None:
+    """Brackets of an expression are no markup of the terminal's."""
+    said = sample_analysis()
+    rows = tuple(replace(row, candidate=name) if row.place == 2 else row for row in said.leaderboard)
+    others = tuple(replace(each, second=name) for each in said.comparisons)
+    found = replace(said, leaderboard=rows, comparisons=others)
+    assert _in_terminal(found, width=200).count(name) >= 2
+
+
 def test_hostile_text_is_shown_harmlessly() -> None:
     """Whatever names, paths and messages hold, no form obeys it."""
     found = _hostile()

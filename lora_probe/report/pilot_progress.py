@@ -175,7 +175,7 @@ class LiveProgress(Watch):
         for each in now.standings:
             rate = f"{each.learning_rate:.3g}" if each.learning_rate else ""
             cells = (shown(each.candidate), loss_text(each.loss), str(each.step), rate)
-            table.add_row(*cells, style="dim strike" if each.dropped else "")
+            table.add_row(*map(Text, cells), style="dim strike" if each.dropped else "")
         bar = ProgressBar(total=max(1, now.expected), completed=now.done, width=_BAR)
         return Group(Padding(bar, 0), Text(" · ".join(state_texts(now))), Padding(table, (1, 0, 0, 2)))
 

@@ -56,7 +56,9 @@ class PilotTable:
             table = _grid(columns=("left", "right", "left", "left"))
             for row in differences.rows:
                 relation = Text(row.relation, style="green" if row.relation == "equivalent" else "")
-                table.add_row(shown(row.candidate), signed(row.difference), interval(row), relation)
+                # As Text, of which rich reads no markup: a set may be called re:.*[qv]_proj.
+                cells = (shown(row.candidate), signed(row.difference), interval(row))
+                table.add_row(*map(Text, cells), relation)
             yield Padding(table, (0, 0, 0, _INDENT))
         yield ""
         for note in row_notes(analysis):
@@ -87,7 +89,7 @@ def arms_table(analysis: Analysis) -> RenderableType:
     table.add_row("", "set", *titles(analysis), "status", style="dim")
     for number, name, *cells in lines:
         chosen = name == analysis.verdict.recommended
-        table.add_row(number, shown(name), *cells, style="bold" if chosen else "")
+        table.add_row(*map(Text, (number, shown(name), *cells)), style="bold" if chosen else "")
     return Padding(table, (0, 0, 0, _INDENT))
 
 

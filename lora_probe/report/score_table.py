@@ -58,5 +58,5 @@ def _roles(scores: Scores) -> RenderableType:
         table.add_column(justify="right", min_width=max(cell_len(line[place]) for line in lines))
     table.add_row("role", *TITLES, style="dim")
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*map(Text, line))
     return Padding(table, (0, 0, 0, _INDENT))
