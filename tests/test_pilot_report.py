@@ -11,6 +11,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from markdown_it import MarkdownIt
 from markupsafe import escape
 from rich.console import Console
 
@@ -179,10 +180,14 @@ def test_hostile_text_is_shown_harmlessly() -> None:
     for text in (page, pilot_fragment(found), _in_terminal(found), pilot_markdown(found), pilot_csv(found)):
         assert "\x1b" not in text
         assert "\u202e" not in text
-    assert (
-        "<script>"
-        not in pilot_markdown(found).replace("\\<script\\>", "").replace("`", "\n`").split("\n`")[0]
-    )
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(pilot_markdown(found))
+    inline = [child for token in tokens for child in token.children or []]
+    assert not [
+        child.type for child in inline if child.type in {"html_inline", "link_open", "em_open", "image"}
+    ]
+    kinds = [token.type for token in tokens]
+    assert (kinds.count("heading_open"), kinds.count("html_block"), kinds.count("fence")) == (1, 0, 1)
+    assert kinds.count("table_open") == 2
 
 
 def test_a_fragment_is_the_head_of_the_page() -> None:

@@ -10,17 +10,22 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
+from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
+from rich.console import Console
 
 import lora_probe
 from lora_probe.cli import run
 from lora_probe.errors import LoraProbeError, UnknownChoice
 from lora_probe.piloting.errors import BadPilotOption, UnfitModel
 from lora_probe.piloting.folder import read_plan
+from lora_probe.report.score_csv import score_csv
 from lora_probe.report.score_html import score_page
+from lora_probe.report.score_markdown import score_markdown
 from lora_probe.report.score_plots import draw_heat_map, heat_map
+from lora_probe.report.score_table import ScoreTable
 from lora_probe.report.score_wording import score_facts
-from lora_probe.scoring import Signal
+from lora_probe.scoring import ProposedSet, Signal, Skipped
 from tests.pilot_runs import make_data, make_model
 
 if TYPE_CHECKING:
@@ -119,12 +124,33 @@ def test_a_heat_map_is_drawn_on_the_axes_it_is_given(scores: Scores) -> None:
 
 
 def test_the_page_is_well_formed_and_escapes(scores: Scores) -> None:
-    """Every element that is opened is closed, there is no script, and a hostile name stays text."""
-    hostile = replace(scores, model=replace(scores.model, model="<script>alert(1)</script>"))
-    page = score_page(hostile, lora_probe.propose(scores))
+    """Every element that is opened is closed, and hostile names stay text on it and in every other form."""
+    bad = "<script>alert(1)</script>|`x`\x1b[31m\u202e"
+    hostile = replace(
+        scores,
+        model=replace(scores.model, model=bad, architecture=bad),
+        targets=bad,
+        roles=tuple(replace(role, role=f"text:{bad}", targets=bad, contested=True) for role in scores.roles),
+        sites=tuple(replace(site, role=f"{bad}:{bad}") for site in scores.sites),
+        skipped=(Skipped(reason=bad, parameters=(bad,)),),
+        notes=(bad,),
+        versions={bad: bad},
+    )
+    proposed = (ProposedSet(targets=bad, reason="so"),)
+    page = score_page(hostile, proposed)
     assert "<script" not in page
     assert "to try in a pilot" in page.lower()
     _Balanced().feed(page)
+    markdown = score_markdown(hostile, proposed)
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(markdown)
+    inline = [child.type for token in tokens for child in token.children or []]
+    assert "html_inline" not in inline
+    assert [token.type for token in tokens].count("tr_open") == 1 + len(scores.roles)
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(ScoreTable(hostile, proposed))
+    for text in (page, markdown, console.export_text(), score_csv(hostile)):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
 
 
 def test_layers_are_equally_wide_on_the_page(scores: Scores) -> None:
