@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +19,11 @@ import pytest
 import lora_probe
 from lora_probe.cli import run
 from lora_probe.cli.pilot import _without_secret
+from lora_probe.piloting.candidates import propose_candidates
+from lora_probe.piloting.data import DataOptions
 from lora_probe.piloting.errors import DifferentPilots
 from lora_probe.piloting.folder import read_plan
+from lora_probe.piloting.records import Protocol, Training
 from tests.pilot_runs import make_data, make_model
 
 if TYPE_CHECKING:
@@ -293,3 +299,31 @@ def test_options_of_the_library_are_known_to_the_command_line() -> None:
     left_out = {"betas", "epsilon"}
     for name in PilotOptions.__annotations__.keys() - left_out:
         assert words.get(name, name) in said, name
+
+
+def test_help_names_the_defaults_of_the_records() -> None:
+    """Whatever the help calls a default is what the library takes where nothing is said."""
+    from lora_probe.cli.pilot import pilot as command
+
+    values = {
+        **{item.name: item.default for record in (Training, Protocol) for item in fields(record)},
+        **{name: each.default for name, each in signature(propose_candidates).parameters.items()},
+        "max_examples": DataOptions().max_examples,
+    }
+    checked = []
+    for parameter in command.params:
+        said = re.search(r"\[default: ([^\]]+)\]", getattr(parameter, "help", None) or "")
+        value = values.get(str(parameter.name))
+        if said is None or value is None or isinstance(value, bool):  # flags have no words for it
+            continue
+        words = (
+            said[1].removesuffix(", or the model's limit").replace(",", "" if isinstance(value, int) else ",")
+        )
+        if parameter.name == "seeds":
+            value = len(value)
+        if isinstance(value, tuple):
+            assert words == ",".join(f"{each:g}" for each in value), parameter.name
+        else:
+            assert type(value)(words) == value, parameter.name
+        checked.append(parameter.name)
+    assert len(checked) > 25

@@ -251,6 +251,16 @@ def test_each_task_has_peft_s_word(task: Task) -> None:
     assert said is None or said in TaskType.__members__
 
 
+def test_how_it_was_done_is_what_the_protocol_did() -> None:
+    """The rule of halving, and what intervals are made of: with fewer than three seeds, items alone."""
+    found = sample_analysis()
+    told = " ".join(how(found))
+    assert "of the sets beyond the best 50% those were dropped that lay more than 2 standard errors" in told
+    assert "10,000 bootstrap resamples of the items and Student's t over the seeds" in told
+    two = replace(found.plan, protocol=replace(found.plan.protocol, seeds=(0, 1)))
+    assert "bootstrap resamples of the items alone, Holm" in " ".join(how(replace(found, plan=two)))
+
+
 def test_commands_are_quoted() -> None:
     """Words that a shell would read otherwise are quoted, and control characters are shown as such."""
     plan = sample_plan()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lora_probe.piloting.outcome import Status
 from lora_probe.piloting.records import Arm, Failure, Task
+from lora_probe.piloting.statistics import FEWEST_SEEDS
 from lora_probe.report.numbers import exact
 
 if TYPE_CHECKING:
@@ -235,11 +236,14 @@ def _how(analysis: Analysis) -> Iterator[str]:
         {_count(plan.data.tuning_examples, "example")} that the verdict does not use."""
     if protocol.rungs:
         rungs = " and ".join(f"{rung:.0%}" for rung in protocol.rungs)
-        yield f"""After {rungs} of the steps the weaker sets were dropped, but none within
-            {protocol.noise_band:g} standard errors of a set that was kept."""
+        yield f"""After {rungs} of the steps each set kept the better half of its learning rates, in the end
+            one, and of the sets beyond the best {protocol.keep:.0%} those were dropped that lay more than
+            {protocol.noise_band:g} standard errors behind the best."""
     yield f"""The verdict compares losses on {_count(plan.data.test_examples, "example")} that nothing else
         has seen, item by item, with {_count(len(protocol.seeds), "seed")}: {protocol.confidence:.0%}
-        intervals from {exact(protocol.resamples)} bootstrap resamples of seeds and items, Holm-corrected."""
+        intervals from {exact(protocol.resamples)} bootstrap resamples of the items
+        {"and Student's t over the seeds" if len(protocol.seeds) >= FEWEST_SEEDS else "alone"},
+        Holm-corrected for all pairs of finalists."""
     yield f"""Differences up to {protocol.margin:g} {plan.data.task.loss_unit} do not matter, as was fixed
         beforehand."""
     if plan.data.retention_examples:
