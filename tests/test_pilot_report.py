@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import shlex
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from lora_probe.graph import Note
 from lora_probe.piloting.analysis import analyse
+from lora_probe.piloting.options import PilotOptions
 from lora_probe.piloting.records import Task
 from lora_probe.report.numbers import exact
 from lora_probe.report.pilot_charts import (
@@ -280,6 +282,31 @@ def test_python_s_call_is_given_where_python_asked() -> None:
     for argument in ("steps=60", "max_length=128", "learning_rate=0.0004", "full=True", "engine='stacked'"):
         assert argument in said
     assert "batch_size" not in said
+    assert "task=" not in said
+
+
+def test_python_s_call_says_how_model_and_data_were_read() -> None:
+    """Task, commit, element type, device, columns and split are given where they are no defaults."""
+    plan = sample_plan()
+    read = {"columns": {"text": "body", "label": "label"}, "train_on": "auto", "split": "test[:5%]"}
+    data = replace(plan.data, task=Task.SEQUENCE_CLASSIFICATION, options=read, retention="old.txt")
+    sets = tuple(
+        replace(each, lora={**each.lora, "bias": "all", "modules_to_save": ["score"]}) if each.lora else each
+        for each in plan.candidates
+    )
+    model = replace(plan.model, dtype="bfloat16", quantization="4bit")
+    said = pilot_command(replace(plan, model=model, data=data, candidates=sets, device="cuda"))
+    given = {
+        word.arg: ast.literal_eval(word.value)
+        for word in ast.parse(said.replace("out=…", "out=''")).body[0].value.keywords  # type: ignore[attr-defined]
+    }
+    assert given["task"] == "sequence-classification"
+    assert given["revision"] == plan.model.revision
+    assert (given["dtype"], given["quantization"], given["device"]) == ("bfloat16", "4bit", "cuda")
+    assert given["columns"] == {"text": "body"}
+    assert (given["data_split"], given["retention"]) == ("test[:5%]", "old.txt")
+    assert given["lora"] == {"bias": "all"}
+    assert given.keys() <= {"out", "candidates", *PilotOptions.__annotations__}
 
 
 def test_csv_is_exact() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lora_probe.piloting.records import Arm, Protocol, Training
+from lora_probe.piloting.data.examples import DataOptions
+from lora_probe.piloting.records import Arm, Protocol, Task, Training
 from lora_probe.text import printable
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from lora_probe.piloting.records import Plan
 
 __all__ = ["pilot_command"]
+
+_READ = ("train_on", "max_examples", "text_unit")
+_LORA = ("bias", "lora_bias", "trainable_token_indices", "ensure_weight_tying")
+"""What a `LoraConfig` says of all sets alike."""
 
 
 def pilot_command(plan: Plan) -> str:
@@ -44,3 +49,27 @@ def _arguments(plan: Plan) -> Iterator[str]:
                 yield f"{item.name}={value!r}"
     if plan.engine != "auto":
         yield f"engine={plan.engine!r}"
+    for name, value in _described(plan).items():
+        yield f"{name}={value!r}"
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    """Return what the plan does not leave at its default of model, data and adapters, by option."""
+    classifies = plan.data.task in {Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION}
+    read, usual = plan.data.options, DataOptions()
+    given = {
+        "task": (str(plan.data.task), str(Task.CAUSAL_LM)),
+        "revision": (plan.model.revision, None),
+        "dtype": (plan.model.dtype, "float32"),
+        "quantization": (plan.model.quantization, None),
+        "device": (plan.device, "cpu"),
+        "columns": ({said: name for said, name in read.get("columns", {}).items() if said != name}, {}),
+        **{name: (read.get(name, getattr(usual, name)), getattr(usual, name)) for name in _READ},
+        **{f"data_{name}": (read.get(name), None) for name in ("name", "split", "revision")},
+        "retention": (plan.data.retention, ""),
+    }
+    lora = next((each.lora for each in plan.candidates if each.arm is Arm.LORA), {})
+    # The new head of a classification is saved without being asked for.
+    names = _LORA if classifies else (*_LORA, "modules_to_save")
+    given["lora"] = ({name: lora[name] for name in names if name in lora}, {})
+    return {name: value for name, (value, default) in given.items() if value != default}
