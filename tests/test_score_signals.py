@@ -42,6 +42,9 @@ def _tiny(name: str) -> tuple[nn.Module, Task]:
     """Return a tiny model and what it is trained for."""
     model: Any = build_tiny(name)
     model.config.decoder_start_token_id = 0
+    for path, parameter in model.named_parameters():
+        if path.endswith(".bias"):  # which all start at zero
+            nn.init.normal_(parameter, std=0.1)
     return model, TASKS.get(name, Task.CAUSAL_LM)
 
 
