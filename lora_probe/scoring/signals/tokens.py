@@ -50,10 +50,8 @@ class Tokens:
         """Return the masks that may fit the site's input, the likelier first: two may have one shape."""
         if self._decoder is None:
             return (self._own,)
-        decoder = site.tower == "decoder" and not (
-            site.block == "cross_attention" and site.part in _FROM_ENCODER
-        )
-        in_decoder = decoder or site.block == "head"
+        crosses = site.block == "cross_attention" and site.part in _FROM_ENCODER
+        in_decoder = site.tower == "decoder" and not crosses
         return (self._decoder, self._own) if in_decoder else (self._own, self._decoder)
 
 
