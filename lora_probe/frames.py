@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
+
+from lora_probe.encoding import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
-__all__ = ["frame_of"]
+__all__ = ["frame_of", "frame_of_records"]
 
 
 def frame_of(rows: Iterable[Sequence[Any] | Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -25,6 +28,18 @@ def frame_of(rows: Iterable[Sequence[Any] | Mapping[str, Any]], columns: Sequenc
         for row in rows
     ]
     return pd.DataFrame(cells, columns=list(columns))
+
+
+def frame_of_records(record: type[Any], values: Iterable[Any]) -> pd.DataFrame:
+    """Return one line for each of `values`, with the fields of `record`, their class, as JSON types.
+
+    A number that is infinite or none stays a number: a column of them has one type.
+    """
+    columns = [item.name for item in fields(record)]
+    rows = ((getattr(value, name) for name in columns) for value in values)
+    return frame_of(
+        [[cell if isinstance(cell, float) else encoded(cell) for cell in row] for row in rows], columns
+    )
 
 
 def _cell(value: Any) -> Any:

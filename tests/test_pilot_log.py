@@ -16,8 +16,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lora_probe.encoding import encoded
 from lora_probe.piloting.checkpoint import read_checkpoint, write_checkpoint
-from lora_probe.piloting.encoding import NotARecord, decoded, encoded
+from lora_probe.piloting.encoding import NotARecord, decoded
 from lora_probe.piloting.errors import (
     DamagedLog,
     UnwritableRun,

@@ -109,6 +109,8 @@ def test_an_endless_loss_on_it_fails_no_trial(plan: Plan) -> None:
     assert row.forgotten == float("inf")
     assert not any(isinstance(each, Failed) for each in found.failures)
     assert "forgets-more" in {note.code for note in found.warnings}
+    assert found.to_frame()["forgotten"].dtype == float
+    assert '"forgotten": "inf"' in found.to_json()
 
 
 def test_every_form_of_a_report_shows_it(plan: Plan) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from lora_probe.frames import frame_of
+from lora_probe.encoding import encoded
+from lora_probe.frames import frame_of_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import pandas as pd
 
@@ -133,7 +134,8 @@ class Budget:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the budget as JSON types; sizes are exact: elements, or bytes where the name says so."""
-        return {item.name: _encode(getattr(self, item.name)) for item in fields(self)}
+        document: dict[str, Any] = encoded(self)
+        return document
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the budget as one JSON document in ASCII."""
@@ -141,11 +143,11 @@ class Budget:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one line a row: the fields of :class:`Row`."""
-        return _frame(Row, self.rows).astype({"left_over": "Int64"})
+        return frame_of_records(Row, self.rows).astype({"left_over": "Int64"})
 
     def parts_to_frame(self) -> pd.DataFrame:
         """Return one line a part: the fields of :class:`Part`; empty unless the budget was split."""
-        return _frame(Part, self.parts).astype({"layer": "Int64"})
+        return frame_of_records(Part, self.parts).astype({"layer": "Int64"})
 
     def _repr_html_(self) -> str:
         """Show the table where a notebook displays the budget."""
@@ -153,17 +155,3 @@ class Budget:
         from lora_probe.report.budget_html import budget_fragment
 
         return budget_fragment(self)
-
-
-def _encode(value: Any) -> Any:
-    """Return `value`, and what a record holds, as JSON types."""
-    if isinstance(value, Enum):
-        return value.value
-    if is_dataclass(value):
-        return {item.name: _encode(getattr(value, item.name)) for item in fields(value)}
-    return [_encode(each) for each in value] if isinstance(value, tuple) else value
-
-
-def _frame(record: type, values: Iterable[Any]) -> pd.DataFrame:
-    columns = [item.name for item in fields(record)]
-    return frame_of([[_encode(getattr(each, name)) for name in columns] for each in values], columns)

@@ -72,7 +72,7 @@ def score(*, model: str, propose: int | None, heatmap: str | None, **options: An
     def json() -> str:
         from json import dumps
 
-        from lora_probe.piloting.encoding import encoded
+        from lora_probe.encoding import encoded
 
         return dumps({**result.to_dict(), "proposals": encoded(proposals)}, indent=2)
 

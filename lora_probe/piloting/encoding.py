@@ -1,11 +1,7 @@
-"""Records as JSON and back, driven by their type annotations: what is written is read back equal.
-
-JSON has no infinity and no NaN; they are written as the strings ``"inf"``, ``"-inf"`` and ``"nan"``.
-"""
+"""Records from JSON, driven by their type annotations: what `encoded` wrote is read back equal."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
@@ -13,7 +9,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-__all__ = ["NotARecord", "decoded", "encoded"]
+__all__ = ["NotARecord", "decoded"]
 
 _Record = TypeVar("_Record")
 
@@ -22,21 +18,8 @@ class NotARecord(ValueError):
     """A JSON value is not what a record's field holds; says where."""
 
 
-def encoded(value: Any) -> Any:
-    """Return a record (or anything that one holds) as JSON types."""
-    if is_dataclass(value):
-        return {item.name: encoded(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(name): encoded(each) for name, each in value.items()}
-    return [encoded(each) for each in value] if isinstance(value, (list, tuple)) else value
-
-
 def decoded(kind: type[_Record], value: Any, *, where: str = "") -> _Record:
-    """Return the record of class `kind` that :func:`encoded` made `value` of.
+    """Return the record of class `kind` that :func:`~lora_probe.encoding.encoded` made `value` of.
 
     Unknown fields and missing ones without a default are refused: another version wrote them.
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager, suppress
 from os.path import exists
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.encoding import encoded
 from lora_probe.errors import UnknownChoice
 from lora_probe.piloting.checkpoint import write_bytes
-from lora_probe.piloting.encoding import NotARecord, decoded, encoded
+from lora_probe.piloting.encoding import NotARecord, decoded
 from lora_probe.piloting.errors import (
     BadPilotOption,
     ChangedUnderneath,

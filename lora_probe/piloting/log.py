@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lora_probe.piloting.encoding import NotARecord, decoded, encoded
+from lora_probe.encoding import encoded
+from lora_probe.piloting.encoding import NotARecord, decoded
 from lora_probe.piloting.errors import DamagedLog, UnwritableRun
 from lora_probe.piloting.records import Evaluated, Failed, Result, Trained, Trial, Unit
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from lora_probe.frames import frame_of
-from lora_probe.piloting.encoding import encoded
+from lora_probe.encoding import encoded
+from lora_probe.frames import frame_of_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -303,13 +303,8 @@ class Analysis:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one line an arm: the fields of :class:`LeaderboardRow`."""
-        return _frame(LeaderboardRow, self.leaderboard)
+        return frame_of_records(LeaderboardRow, self.leaderboard)
 
     def comparisons_to_frame(self) -> pd.DataFrame:
         """Return one line a comparison with the best arm: the fields of :class:`Comparison`."""
-        return _frame(Comparison, self.comparisons)
-
-
-def _frame(record: type, values: tuple[Any, ...]) -> pd.DataFrame:
-    columns = [item.name for item in fields(record)]
-    return frame_of([[encoded(getattr(each, name)) for name in columns] for each in values], columns)
+        return frame_of_records(Comparison, self.comparisons)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.encoding import encoded
 from lora_probe.errors import UnknownChoice
-from lora_probe.frames import frame_of
-from lora_probe.piloting.encoding import encoded
+from lora_probe.frames import frame_of_records
 from lora_probe.text import printable
 
 if TYPE_CHECKING:
@@ -148,11 +148,11 @@ class Scores:
 
         """
         if by == "module":
-            frame = frame_of(map(encoded, self.sites), _names(SiteScore))
+            frame = frame_of_records(SiteScore, self.sites)
             return frame.astype({"layer": "Int64"})
         if by != "role":
             raise UnknownChoice(option="by", value=by, known=("role", "module"))
-        frame = frame_of(map(encoded, self.roles), _names(RoleScore))
+        frame = frame_of_records(RoleScore, self.roles)
         for signal in Signal:
             frame[f"{signal}_place"] = [role.places.get(signal) for role in self.roles]
         return frame.drop(columns="places").astype({f"{signal}_place": "Int64" for signal in Signal})
@@ -176,7 +176,3 @@ class Scores:
         from lora_probe.report.score_html import score_fragment
 
         return score_fragment(self)
-
-
-def _names(record: Any) -> list[str]:
-    return [item.name for item in fields(record)]
