@@ -57,6 +57,13 @@ def test_curves_are_of_the_chosen_learning_rates() -> None:
     assert info.dropped == {"qv": 20}
 
 
+def test_a_run_that_repeats_another_has_no_curve() -> None:
+    """The arm that measures rerun noise is no seed of its own."""
+    found = sample_analysis()
+    again = tuple(replace(curve, trial=replace(curve.trial, repeat=1)) for curve in found.loss_curves)
+    assert loss_curves(replace(found, loss_curves=(*found.loss_curves, *again))) == loss_curves(found)
+
+
 def test_long_training_curves_are_thinned() -> None:
     """However long a run, its training curve keeps a few dozen points, the last one at the last step."""
     found = sample_analysis()
@@ -80,14 +87,19 @@ def test_a_pareto_plot_has_every_measured_arm() -> None:
     assert info.points[-1].trainable_parameters == WHOLE_MODEL
 
 
-def test_labels_do_not_cover_each_other() -> None:
-    """Names of arms that are equally good are moved apart."""
+@pytest.mark.parametrize("lowest", [3.2, 1.0])
+def test_labels_do_not_cover_each_other(lowest: float) -> None:
+    """Names of arms that are equally good are moved apart, those at the top downwards."""
     found = sample_analysis()
-    rows = tuple(row if row.test_loss is None else replace(row, test_loss=3.2) for row in found.leaderboard)
+    rows = tuple(
+        row if row.test_loss is None else replace(row, test_loss=lowest if row.candidate == "full" else 3.2)
+        for row in found.leaderboard
+    )
     chart = pareto_chart(pareto(replace(found, leaderboard=rows)), arm_colors(found.plan))
     assert chart is not None
     places = sorted(dot.label_y for dot in chart.dots)
     assert all(above - below > 5 for below, above in pairwise(places))
+    assert 0 <= places[0] < places[-1] <= 100
 
 
 def test_failed_learning_rates_are_marked() -> None:
