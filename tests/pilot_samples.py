@@ -15,18 +15,17 @@ from lora_probe.piloting.records import (
     Failed,
     Failure,
     ModelFacts,
-    Plan,
-    Protocol,
     Split,
     Trained,
     Training,
     Trial,
 )
+from tests.pilot_worlds import make_candidate, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lora_probe.piloting.records import Result, Unit
+    from lora_probe.piloting.records import Plan, Result, Unit
 
 __all__ = [
     "BASE_LOSS",
@@ -60,8 +59,8 @@ FINALISTS = ("all-linear", "mlp", "o+down")
 def sample_plan() -> Plan:
     """Return a plan of five sets at equal parameters, the base, and full fine-tuning."""
     sets = tuple(
-        Candidate(
-            name=name,
+        make_candidate(
+            name,
             targets=targets,
             rank=rank,
             alpha=alpha,
@@ -71,7 +70,7 @@ def sample_plan() -> Plan:
         )
         for name, (targets, rank, alpha, size, _) in SETS.items()
     )
-    return Plan(
+    return make_plan(
         model=ModelFacts(
             model="somebody/a-model",
             revision="0123456789abcdef0123456789abcdef01234567",
@@ -94,7 +93,7 @@ def sample_plan() -> Plan:
             Candidate(name="full", arm=Arm.FULL, trainable_parameters=1_049_728),
         ),
         training=Training(steps=STEPS, max_length=128),
-        protocol=Protocol(learning_rate=RATES[1], tuning_items=4, test_items=6),
+        protocol={"learning_rate": RATES[1], "tuning_items": 4, "test_items": 6, "resamples": 10_000},
         engine="stacked",
         versions={"torch": "2.13.0", "peft": "0.21.2"},
     )

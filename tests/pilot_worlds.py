@@ -50,7 +50,9 @@ def make_plan(*names: str, protocol: Mapping[str, Any] | None = None, **facts: A
         "data": DataFacts(source="data.jsonl", train_examples=100, train_tokens=1500),
         "candidates": (Candidate(name="base", arm=Arm.BASE), *map(make_candidate, names)),
         "training": Training(steps=STEPS),
-        "protocol": Protocol(tuning_items=64, test_items=128, resamples=2000, **(protocol or {})),
+        "protocol": Protocol(
+            **{"tuning_items": 64, "test_items": 128, "resamples": 2000, **(protocol or {})}
+        ),
     }
     return Plan(**{**defaults, **facts})
 
