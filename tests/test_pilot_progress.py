@@ -103,6 +103,19 @@ def test_the_count_ends_where_the_work_does() -> None:
     assert now.seconds_left == 0
 
 
+def test_what_is_done_is_no_longer_left() -> None:
+    """A step of a wave moves the count, and not how much is expected in all."""
+    watch = Watch()
+    plan = sample_plan()
+    results = play(plan, watch, rounds=1)
+    before = watch.snapshot()
+    trials = next_units(plan, results)[0].trials
+    watch.step_done(trials, 1, [1.0] * len(trials), tokens=10, seconds=1.0)
+    after = watch.snapshot()
+    assert after.done == before.done + len(trials)
+    assert after.expected == before.expected
+
+
 def test_a_pilot_that_goes_on_counts_what_is_there() -> None:
     """A second run starts at the count of the first one, and ends at the same."""
     first, second = Watch(), Watch()

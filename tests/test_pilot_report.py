@@ -219,6 +219,7 @@ def test_a_real_analysis_has_every_part() -> None:
     for title in ("How much worse", "Held-out loss", "Quality against", "Learning rates", "Training loss"):
         assert f"<h2>{title}" in page
     assert "Dropped on the way" in page
+    assert "torch 2.13.0" in page
     assert "Failed" in page
     assert str(escape(found.verdict.sentence)) in page
 
@@ -232,6 +233,7 @@ def test_peft_reads_what_is_handed_over(tmp_path: Any) -> None:
     config = LoraConfig.from_pretrained(str(tmp_path))
     assert (config.r, config.lora_alpha, set(config.target_modules)) == (7, 14.0, {"mlp_proj"})
     assert config.base_model_name_or_path == "somebody/a-model"
+    assert not config.inference_mode
 
 
 def test_other_trainers_are_named_for_what_they_train() -> None:
