@@ -178,17 +178,26 @@ def test_what_a_killed_start_leaves_is_no_obstacle(tmp_path: Path) -> None:
         pass
 
 
+def _broken_off(folder: Path, *, logs: bool = False, is_shared: bool = False) -> None:
+    """Begin as a pilot does, and break off once the plan is written, or something is logged."""
+    with (
+        prepared_folder(folder),
+        claimed(folder, ALONE),
+        discarded_unless_begun(folder, is_shared=lambda: is_shared),
+    ):
+        agree_on_plan(folder, small_plan())
+        if logs:
+            Log(folder / "results.jsonl").append([("0001", WAVE)])
+        raise KeyboardInterrupt
+
+
 def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
     """Folders that were made go again, with plan and lock; one that was there stays, empty as it was."""
     there = tmp_path / "there"
     there.mkdir()
     for folder in (tmp_path / "made" / "for" / "it", there):
-        with (
-            prepared_folder(folder),
-            claimed(folder, ALONE),
-            discarded_unless_begun(folder, is_shared=lambda: False),
-        ):
-            agree_on_plan(folder, small_plan())
+        with pytest.raises(KeyboardInterrupt):
+            _broken_off(folder)
     assert list(tmp_path.rglob("*")) == [there]
 
 
@@ -197,11 +206,20 @@ def test_a_plan_that_somebody_goes_by_is_kept(keeps: str, tmp_path: Path) -> Non
     """Once anything was logged, or while another shard works, or where it was there before, a plan stays."""
     if keeps == "an earlier call":
         agree_on_plan(tmp_path, small_plan())
-    with discarded_unless_begun(tmp_path, is_shared=lambda: keeps == "a sibling"):
-        agree_on_plan(tmp_path, small_plan())
-        if keeps == "a log":
-            Log(tmp_path / "results.jsonl").append([("0001", WAVE)])
+    with pytest.raises(KeyboardInterrupt):
+        _broken_off(tmp_path, logs=keeps == "a log", is_shared=keeps == "a sibling")
     assert read_plan(tmp_path) == small_plan()
+
+
+def test_a_share_without_work_keeps_the_plan(tmp_path: Path) -> None:
+    """A shard that has nothing to do yet logs nothing, and its plan is the pilot's all the same."""
+    with (
+        prepared_folder(tmp_path / "out"),
+        claimed(tmp_path / "out", Shard(index=9, count=9)),
+        discarded_unless_begun(tmp_path / "out", is_shared=lambda: False),
+    ):
+        agree_on_plan(tmp_path / "out", small_plan())
+    assert read_plan(tmp_path / "out") == small_plan()
 
 
 def test_a_refused_process_does_not_take_the_lock_away(tmp_path: Path) -> None:

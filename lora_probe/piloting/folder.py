@@ -94,17 +94,18 @@ def _prepare(folder: Path) -> None:
 
 @contextmanager
 def discarded_unless_begun(folder: Path, *, is_shared: Callable[[], bool]) -> Iterator[None]:
-    """Take a plan that the block wrote away again where it ends before anything was logged.
+    """Take a plan that the block wrote away again where it breaks off before anything was logged.
 
     Not where `is_shared` says that another process goes by it. The folder is to be held meanwhile.
     """
     was_there = (folder / PLAN).exists()
     try:
         yield
-    finally:
+    except BaseException:
         if not (was_there or has_begun(folder) or is_shared()):
             with suppress(OSError):
                 (folder / PLAN).unlink()
+        raise
 
 
 def read_plan(folder: Path) -> Plan:
