@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_probe.piloting.learning_rates import rates_kept
 from lora_probe.piloting.ledger import Ledger
 from lora_probe.piloting.protocol import base_trial, next_units, progress, rung_steps
 from lora_probe.piloting.records import Arm, Candidate, Evaluated, Failed, Failure, Split, Trial
@@ -99,6 +100,28 @@ def test_nothing_is_dropped_inside_the_noise_band() -> None:
     assert drops
 
 
+def test_half_of_an_odd_number_is_the_larger_half() -> None:
+    """Of five sets three go on after the first rung, of these two after the second."""
+    plan = make_plan(*list(APART)[:5])
+    dropped = _seen(plan, run_pilot(plan, World(losses=APART))).dropped
+    assert [each.step for each in dropped] == [20, 20, 60]
+
+
+def test_the_better_half_of_the_rates_goes_on() -> None:
+    """The larger half where their number is odd, and after the last rung one."""
+    assert rates_kept((3.0, 1.0, 2.0), last=False) == (3.0, 1.0)
+    assert rates_kept((3.0, 1.0), last=False) == (3.0,)
+    assert rates_kept((3.0, 1.0, 2.0), last=True) == (3.0,)
+    plan = make_plan("qv", "mlp")
+    results = run_pilot(plan, World(losses={"qv": 2.5, "mlp": 2.0}))
+    second = [
+        each for each in results if isinstance(each, Evaluated) and each.step == 60 and not each.trial.repeat
+    ]
+    assert {name: sum(each.trial.candidate == name for each in second) for name in ("qv", "mlp")} == {
+        "qv": 2, "mlp": 2,
+    }  # fmt: skip
+
+
 def test_arms_that_tie_far_behind_the_best_are_dropped() -> None:
     """One arm that is better than five equal ones is not trained to the end with all of these."""
     losses = {name: 2.0 if name == "mlp" else 2.3 for name in APART}
@@ -184,6 +207,25 @@ def test_a_flat_curve_needs_no_extension() -> None:
     assert seen.resolutions["mlp"][0]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "noise"), [({"margin": 0.1}, 1e-4), ({"margin": 0.0}, 0.3)], ids=["margin", "noise"]
+)
+def test_an_edge_within_half_the_margin_or_noise_is_flat(protocol: dict[str, float], noise: float) -> None:
+    """Either of both is reason enough not to follow an edge that is better by a little."""
+    losses = {"qv": 2.5, "mlp": 2.0}
+    plan = make_plan(*losses, protocol=protocol)
+    for number in range(8):
+        world = World(
+            losses=losses,
+            best_rates={"mlp": 2.0},
+            curvature=0.02,
+            run_noise=noise,
+            seed_noise=1e-5,
+            number=number,
+        )
+        assert _rates(run_pilot(plan, world), "mlp") == {0.5, 1, 2}
+
+
 def test_an_optimum_that_moves_to_the_edge_later_is_unresolved() -> None:
     """A rate that overtakes its neighbour only after the first rung lies at the edge, and is marked."""
     losses = {"qv": 2.5, "mlp": 2.0}
@@ -261,6 +303,17 @@ def test_a_crash_of_one_seed_costs_that_seed_only() -> None:
     seen = _seen(plan, run_pilot(plan, World(losses=losses, curvature=0.05, failing={trial: failed})))
     assert seen.chosen["mlp"] == RATE
     assert seen.units == ()
+
+
+def test_a_crash_in_the_search_costs_that_rate() -> None:
+    """A rate whose trial crashed with the seed of the search is out, its arm is not."""
+    losses = {"qv": 2.1, "mlp": 2.0}
+    trial = Trial(candidate="mlp", learning_rate=2 * RATE, seed=0)
+    failed = Failed(trial=trial, step=5, failure=Failure.CRASHED, reason="the worker was killed")
+    plan = make_plan(*losses)
+    seen = _seen(plan, run_pilot(plan, World(losses=losses, failing={trial: failed})))
+    assert (seen.searches["mlp"].out, seen.searches["mlp"].missing) == ((2 * RATE,), ())
+    assert seen.finalists == ("qv", "mlp")
 
 
 def test_a_failure_that_was_overcome_counts_no_more() -> None:
