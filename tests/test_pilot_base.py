@@ -127,6 +127,21 @@ def test_a_missing_shard_is_missed(copy: Path) -> None:
         open_model(copy)
 
 
+def test_the_file_that_is_loaded_is_the_one_that_is_hashed(copy: Path) -> None:
+    """Beside a whole file, an index of older shards, there or not, is as little looked at as it is loaded."""
+    before = fingerprint(copy)
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}}))
+    assert fingerprint(open_model(copy).folder) == before
+    assert load_base(open_model(copy), task=Task.CAUSAL_LM, device="cpu").facts.fingerprint == before
+
+
+def test_an_adapter_beside_the_weights_is_refused(copy: Path) -> None:
+    """It would be loaded with them: a base that is none, and of which no fingerprint knows."""
+    (copy / "adapter_config.json").write_text("{}")
+    with pytest.raises(UnfitModel, match=r"an adapter \(adapter_config\.json\) lies beside its weights"):
+        open_model(copy)
+
+
 def test_an_incomplete_checkpoint_is_refused(copy: Path) -> None:
     """No layer of a language model may start from chance."""
     from safetensors.torch import load_file, save_file

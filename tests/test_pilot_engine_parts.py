@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lora_probe.piloting.engine import loss
+from lora_probe.piloting.engine.adapters import Adapters, Dimensions, Shape
 from lora_probe.piloting.engine.arrangement import arranged, span
+from lora_probe.piloting.engine.delta import StackedLinear
 from lora_probe.piloting.engine.head import HeadUse, OutputHead, head_use
 from lora_probe.piloting.engine.initial import dropout_mask, initial_a
 from lora_probe.piloting.engine.layout import Layout
@@ -172,6 +174,86 @@ def test_logits_that_depend_on_each_other_are_all_made() -> None:
     assert head_use(model, inputs, torch.tensor([1, 6]), 8) is HeadUse.EVERYTHING
 
 
+@pytest.mark.parametrize("labelled", [4, 1, 0])
+def test_a_head_is_judged_by_some_of_the_positions(labelled: int) -> None:
+    """Logits that depend on each other are found out where every position has a label, and where none has."""
+    model = _model("LlamaForCausalLM")
+    torch.nn.init.normal_(model.lm_head.weight)
+    inputs = {"input_ids": torch.arange(1, 5).view(1, 4), "use_cache": False}
+    assert head_use(model, inputs, torch.arange(labelled), 4) is (
+        HeadUse.PIECES if labelled else HeadUse.EVERYTHING
+    )
+    plain = model.forward
+
+    def centered(**inputs: Any) -> Any:
+        output = plain(**inputs)
+        output.logits = output.logits - output.logits.mean(1, keepdim=True)
+        return output
+
+    model.forward = centered
+    assert head_use(model, inputs, torch.arange(labelled), 4) is HeadUse.EVERYTHING
+
+
+def _warmer(head: Any) -> None:
+    head.register_forward_hook(lambda _, __, logits: logits / 1.01)
+
+
+def _scaled_inside(head: Any) -> None:
+    plain = head.forward
+    head.forward = lambda hidden: 1.01 * plain(hidden)
+
+
+def _parametrized(head: Any) -> None:
+    torch.nn.utils.parametrizations.weight_norm(head)
+
+
+def _wrapped(head: Any) -> None:
+    head.__class__ = type("Wrapped", (torch.nn.Linear,), {})
+
+
+def _cast(head: Any) -> None:
+    plain, head.weight.data = head.forward, head.weight.data.double()
+    head.forward = lambda hidden: plain(hidden.double()).float()
+
+
+@pytest.mark.parametrize("change", [_warmer, _scaled_inside, _parametrized, _wrapped, _cast])
+def test_a_head_that_does_more_computes_its_own_logits(change: Any) -> None:
+    """A hook, a forward or a class of its own, even where they change little: the head itself is asked."""
+    model = _model("LlamaForCausalLM")
+    torch.nn.init.normal_(model.lm_head.weight)
+    change(model.lm_head)
+    inputs = {"input_ids": torch.arange(1, 9).view(2, 4), "use_cache": False}
+    assert head_use(model, inputs, torch.tensor([1, 3, 6]), 8) is HeadUse.LABELLED
+
+
+def test_a_head_that_is_used_twice_computes_its_own_logits() -> None:
+    """Where a model goes through its head again, what the head put out last is not the whole story."""
+    model = _model("LlamaForCausalLM")
+    plain = model.forward
+
+    def again(**inputs: Any) -> Any:
+        output = plain(**inputs)
+        model.lm_head(model.model(**inputs).last_hidden_state.flip(1))
+        return output
+
+    model.forward = again
+    inputs = {"input_ids": torch.arange(1, 9).view(2, 4), "use_cache": False}
+    assert head_use(model, inputs, torch.tensor([1, 3, 6]), 8) is HeadUse.LABELLED
+
+
+def test_gradients_of_half_precision_are_scaled_before_they_are_rounded() -> None:
+    """What a loss is divided by does not lose its last digits on the way to the hidden states."""
+    torch.manual_seed(0)
+    weight, targets = torch.randn(40, 8).bfloat16(), torch.randint(40, (300,))
+    hidden = torch.randn(300, 8).bfloat16().requires_grad_()
+    (plain,) = torch.autograd.grad(
+        piecewise_losses(hidden, weight, None, targets, hits=False)[0].sum(), hidden
+    )
+    losses, _ = piecewise_losses(hidden, weight, None, targets, hits=False)
+    (scaled,) = torch.autograd.grad((losses / 1.003).sum(), hidden)
+    assert float(scaled.float().norm() / plain.float().norm()) == pytest.approx(1 / 1.003, rel=5e-4)
+
+
 def test_a_pass_in_pieces_keeps_no_logits() -> None:
     """What is kept for the backward pass does not grow with the vocabulary."""
     targets = torch.randint(500, (9,))
@@ -197,13 +279,104 @@ def test_frozen_norms_are_the_models_own() -> None:
         norm.weight.copy_(torch.rand(16) + 0.5)
     x = torch.randn(2, 3, 16, requires_grad=True)
     outer = torch.randn(2, 3, 16)
-    expected, ours = norm(x), frozen_norm(norm)(x)
+    expected, ours = norm(x), frozen_norm(norm, norm.forward)(x)
     torch.testing.assert_close(ours, expected)
     torch.testing.assert_close(
         *(torch.autograd.grad((each * outer).sum(), x)[0] for each in (ours, expected))
     )
     assert not plain_norms(_model("Gemma2ForCausalLM"))
     assert not plain_norms(model.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_norm_keeps_its_way_with_other_dtypes(dtype: torch.dtype) -> None:
+    """Weights in float32 within a model of another format: outputs, their dtype and gradients are its own."""
+    norm: Any = plain_norms(_model("LlamaForCausalLM"))[0]
+    x = torch.randn(2, 3, 16, dtype=dtype, requires_grad=True)
+    expected, ours = norm(x), frozen_norm(norm, norm.forward)(x)
+    assert ours.dtype is expected.dtype
+    assert torch.equal(ours, expected)
+    ones, others = (torch.autograd.grad(each.sum(), x)[0] for each in (expected, ours))
+    assert torch.equal(ones, others)
+
+
+def test_a_norm_of_heads_takes_any_layout() -> None:
+    """Views that do not lie in one piece, and gradients that are one number stretched, change nothing."""
+    norm: Any = plain_norms(_model("LlamaForCausalLM"))[0]
+    x = torch.randn(2, 5, 3, 16, requires_grad=True)
+    for view in (x.transpose(1, 2), x[:, ::2], x[:1].expand(4, -1, -1, -1)):
+        expected, ours = norm(view), frozen_norm(norm, norm.forward)(view)
+        torch.testing.assert_close(ours, expected)
+        ones, others = (torch.autograd.grad(each.sum(), x)[0] for each in (expected, ours))
+        torch.testing.assert_close(others, ones)
+
+
+def _other_epsilon(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return weight * x / (x.square().mean(-1, keepdim=True).sqrt() + 1e-6)
+
+
+def _shifted(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return (1 + weight) * x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+
+
+def _in_groups(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    grouped = x.reshape(*x.shape[:-1], 2, -1)
+    return weight * (grouped * (grouped.square().mean(-1, keepdim=True) + 1e-6).rsqrt()).reshape(x.shape)
+
+
+def _centered(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return weight * torch.nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+@pytest.mark.parametrize("compute", [_other_epsilon, _shifted, _in_groups, _centered])
+def test_norms_that_only_share_a_name_are_left_alone(compute: Any) -> None:
+    """A class called RMSNorm that puts epsilon elsewhere, adds one, or norms something else is not taken."""
+
+    class NamedRMSNorm(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.eps = torch.nn.Parameter(torch.full((16,), 0.7)), 1e-6
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            computed: torch.Tensor = compute(x, self.weight)
+            return computed
+
+    assert plain_norms(NamedRMSNorm()) == ()
+
+
+def test_hooks_of_a_norm_are_not_called_to_try_it() -> None:
+    """A norm that somebody watches is taken all the same: its hooks run around what stands in for it."""
+    model = _model("LlamaForCausalLM")
+    seen: list[Any] = []
+    model.model.norm.register_forward_hook(lambda *call: seen.append(call))
+    assert len(plain_norms(model)) == 3
+    assert seen == []
+
+
+@pytest.mark.parametrize("bias", [None, torch.linspace(-1, 1, 7)])
+def test_a_stacked_layer_takes_any_layout(bias: torch.Tensor | None) -> None:
+    """Inputs that do not lie in one piece get every trial's update, too, and give it the same gradients."""
+    adapters = Adapters(
+        {"p": Dimensions(in_features=6, out_features=7, device=torch.device("cpu"))},
+        {"p": {0: Shape(rank=2, scale=0.5), 2: Shape(rank=3, scale=2.0)}},
+        [0, 1, 2],
+    )
+    slot, weight, trigger = adapters.slots["p"], torch.randn(7, 6), torch.zeros((), requires_grad=True)
+    torch.nn.init.normal_(slot.value.b)
+    slot.value.b[0, 2:], slot.value.b[1] = 0, 0  # as training leaves what is nobody's
+    plain = torch.randn(3, 4, 6)
+    outer = torch.randn(3, 4, 7)
+    for x in (plain, plain.transpose(0, 1).contiguous().transpose(0, 1)):
+        x.requires_grad_()
+        slot.gradient.a.zero_()
+        y: Any = StackedLinear.apply(x, trigger, weight, bias, slot, 3, None)  # type: ignore[no-untyped-call]
+        (gradient,) = torch.autograd.grad((y * outer).sum(), x)
+        for place, scale in ((0, 0.5), (1, 0.0), (2, 2.0)):
+            merged = weight + scale * slot.value.b[place].T @ slot.value.a[place]
+            torch.testing.assert_close(y[place], functional.linear(x[place], merged, bias))
+            torch.testing.assert_close(gradient[place], outer[place] @ merged)
+            expected = scale * (outer[place] @ slot.value.b[place].T).T @ x[place]
+            torch.testing.assert_close(slot.gradient.a[place], expected)
 
 
 def test_items_are_summed_over_their_own_labels() -> None:

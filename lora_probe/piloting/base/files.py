@@ -56,16 +56,20 @@ def weights_folder(located: Located, *, token: str | bool | None, trust_remote_c
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """Return the safetensors files of the model in `folder`; none where some of its shards are missing.
 
+    A single file goes before an index that lies beside it, as transformers loads them.
+
     Raises:
         BadCheckpoint, UnreadableFile: its index cannot be read, or lies.
 
     """
     index = folder / INDEX
+    if is_file(folder / SINGLE):
+        return (folder / SINGLE,)
     if is_file(index):
         names = set(parse_index(read_bytes(index, limit=_MAX_INDEX_BYTES), where=str(index)).values())
         paths = tuple(folder / name for name in sorted(names))
         return paths if all(map(is_file, paths)) else ()
-    return (folder / SINGLE,) if is_file(folder / SINGLE) else ()
+    return ()
 
 
 def fingerprint(folder: Path) -> str:

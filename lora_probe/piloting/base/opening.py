@@ -10,6 +10,7 @@ from lora_probe.piloting.errors import UnfitModel
 from lora_probe.piloting.records import Task
 from lora_probe.source import locate
 from lora_probe.source.architecture import first_architecture, own_code
+from lora_probe.source.files import is_file
 from lora_probe.source.isolation import isolated
 from lora_probe.text import printable
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Opened", "open_model", "reason"]
 
+_ADAPTER = "adapter_config.json"
 _LONGEST_REASON = 200
 _BY_NAME = {
     "ForSequenceClassification": Task.SEQUENCE_CLASSIFICATION,
@@ -97,6 +99,7 @@ def open_model(
 
     Raises:
         NoWeights: its config is known, its weights are not to be had.
+        UnfitModel: it has no config, an adapter beside its weights, or code of its own only.
         ModelNotFound, HubError, …: as :func:`lora_probe.source.locate`.
 
     """
@@ -107,6 +110,12 @@ def open_model(
             model=located.model,
             problem="there is no config.json beside the weights",
             advice="add the model's",
+        )
+    if is_file(folder / _ADAPTER):
+        raise UnfitModel(
+            model=located.model,
+            problem=f"an adapter ({_ADAPTER}) lies beside its weights and would be loaded with them",
+            advice="move it elsewhere, or merge it into the weights first",
         )
     if own_code(located.config) and not trust_remote_code and "model_type" not in located.config:
         raise UnfitModel(

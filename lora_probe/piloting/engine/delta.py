@@ -45,7 +45,7 @@ class StackedLinear(torch.autograd.Function):
             inputs = inputs * mask
         low = torch.bmm(inputs, slot.value.a.to(x.dtype).transpose(1, 2))  # (slice, rows, rank)
         low, alpha = _scaled(low, slot)
-        _slice(y, slot, trials).baddbmm_(low, slot.value.b.to(x.dtype), alpha=alpha)
+        _view(y, slot, trials).baddbmm_(low, slot.value.b.to(x.dtype), alpha=alpha)
         ctx.save_for_backward(x, low, weight, mask)
         ctx.slot, ctx.trials = slot, trials
         return y
@@ -67,7 +67,7 @@ class StackedLinear(torch.autograd.Function):
         x_gradient = None
         if ctx.needs_input_grad[0]:
             x_gradient = gradient.reshape(-1, gradient.shape[-1]).mm(weight).view(x.shape)
-            into = _slice(x_gradient, slot, trials)
+            into = _view(x_gradient, slot, trials)
             a = slot.value.a.to(x.dtype)
             if mask is None:
                 into.baddbmm_(low_gradient, a, alpha=alpha)
@@ -79,6 +79,11 @@ class StackedLinear(torch.autograd.Function):
 def _slice(rows: Tensor, slot: Slot, trials: int) -> Tensor:
     """Return the rows of the slot's slice of trials: (…, features) -> (slice, rows of a trial, features)."""
     return rows.reshape(trials, -1, rows.shape[-1])[slot.start : slot.stop]
+
+
+def _view(rows: Tensor, slot: Slot, trials: int) -> Tensor:
+    """Return the same to be added to in place: never a copy, in which an update would be lost."""
+    return rows.view(trials, -1, rows.shape[-1])[slot.start : slot.stop]
 
 
 def _scaled(low: Tensor, slot: Slot) -> tuple[Tensor, float]:

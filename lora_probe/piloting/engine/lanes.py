@@ -8,7 +8,7 @@ while it computes: no second copy of the weights or of the data, and nothing to 
 from __future__ import annotations
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
@@ -164,6 +164,7 @@ class LanedSession:
         if self._pool is None:
             return list(chain.from_iterable(map(lane, self._lanes)))
         pending = [self._pool.submit(lane, sessions) for sessions in self._lanes]
+        wait(pending)
         return list(chain.from_iterable([future.result() for future in pending]))
 
 

@@ -102,7 +102,7 @@ class _PiecewiseLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0][:, None].to(gradient.dtype), None, None, None, None
+        return (gradient * gradients[0][:, None]).to(gradient.dtype), None, None, None, None
 
 
 class _TokenLosses(torch.autograd.Function):
@@ -157,13 +157,22 @@ def _by_position(logits: Tensor) -> Tensor:
 def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
     """Return the arguments of the model's forward for a batch, without labels: the loss is computed here.
 
-    A sequence-to-sequence model gets the decoder inputs that it would make from the labels itself.
+    A sequence-to-sequence model gets the decoder inputs that it would make from the labels itself. No cache
+    is built; of a model with a vision tower, only the text model's config may know of one.
     """
     inputs: dict[str, Any] = dict(batch.inputs)
     config: Any = getattr(model, "config", None)
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in inputs:
-        made: Any = model.prepare_decoder_input_ids_from_labels  # a method of every such class
-        inputs["decoder_input_ids"] = made(labels=batch.labels)
-    if hasattr(config, "use_cache"):
+        own: Any = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+        inputs["decoder_input_ids"] = (
+            _shifted(batch.labels, config) if own is None else own(labels=batch.labels)
+        )
+    if config is not None and any(hasattr(each, "use_cache") for each in (config, config.get_text_config())):
         inputs["use_cache"] = False
     return inputs
+
+
+def _shifted(labels: Tensor, config: Any) -> Tensor:
+    """Return the decoder inputs of classes that make them in `forward` only, as M2M100's: (B, targets)."""
+    inputs = functional.pad(labels[:, :-1], (1, 0), value=config.decoder_start_token_id)
+    return inputs.masked_fill(inputs == IGNORED, config.pad_token_id)

@@ -26,7 +26,6 @@ class Observation:
     """Paths in the order in which they were entered, once for every call."""
     inputs: Mapping[str, tuple[Tensor, ...]]
     """The first argument of every call of an adapted module."""
-    output: Any
 
 
 def observe(
@@ -49,13 +48,11 @@ def observe(
     try:
         hooks += [modules[path].register_forward_pre_hook(note(path), with_kwargs=True) for path in watched]
         with torch.no_grad():
-            output = model(**inputs)
+            model(**inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    return Observation(
-        called=tuple(called), inputs={path: tuple(rows) for path, rows in given.items()}, output=output
-    )
+    return Observation(called=tuple(called), inputs={path: tuple(rows) for path, rows in given.items()})
 
 
 def probe_inputs(inputs: Mapping[str, Any], vocabulary: int) -> tuple[dict[str, Any], dict[str, Any]]:

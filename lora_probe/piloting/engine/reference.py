@@ -195,7 +195,7 @@ class ReferenceSession:
         """Add one micro-batch's gradients; return its share of the step's loss."""
         with self._adapted.training(*moment):
             sums, _ = self._losses(batch)
-            loss = sums.sum() / tokens
+            loss = sums.sum() / max(1, tokens)  # a step without any label moves nothing but the moments
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.piloting.records import Task
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -15,11 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = ["lora_arguments", "save_adapter"]
 
+_TASKS = {
+    Task.CAUSAL_LM: "CAUSAL_LM",
+    Task.SEQ2SEQ: "SEQ_2_SEQ_LM",
+    Task.SEQUENCE_CLASSIFICATION: "SEQ_CLS",
+    Task.TOKEN_CLASSIFICATION: "TOKEN_CLS",
+}
+"""What PEFT calls a task; it has no name for masked language models."""
+
 
 def lora_arguments(candidate: Candidate, plan: Plan) -> dict[str, Any]:
     """Return the arguments of the `LoraConfig` that trains the same as the candidate does."""
     training = plan.training
     return {
+        "task_type": _TASKS.get(plan.data.task),
         "r": candidate.rank,
         "lora_alpha": candidate.alpha,
         "target_modules": list(candidate.paths),

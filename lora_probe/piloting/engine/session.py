@@ -55,7 +55,9 @@ class StackedSession:
         """Adapters that no step has given a gradient."""
         adapted = {path for trial in self.trials for path in self._paths(trial)}
         below, head = engine.frozen_layers(adapted), engine.head_use
-        self._stack = Stack(engine.modules, self._adapters, seeds, dropout=training.dropout)
+        self._stack = Stack(
+            engine.modules, self._adapters, seeds, dropout=training.dropout, unseen=engine.unseen
+        )
         self._pass = StackedPass(
             engine.model,
             self._stack,
@@ -226,9 +228,8 @@ class StackedSession:
             return
         self._pass.share(SharedPrefix(self._engine.modules, layers, self._engine.lists))
         if layers not in self._engine.shareable:
-            first = self._engine.rows(batches(self._engine.data, self._plan.training, step=0)[0])
             with self._pass:
-                self._engine.shareable[layers] = self._pass.sharing_holds(first)
+                self._engine.shareable[layers] = self._pass.sharing_holds(self._engine.sample)
         if not self._engine.shareable[layers]:
             self._pass.share(None)
 

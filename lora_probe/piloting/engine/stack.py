@@ -9,9 +9,11 @@ import torch
 from lora_probe.piloting.engine.delta import StackedLinear
 from lora_probe.piloting.engine.initial import dropout_mask
 from lora_probe.piloting.engine.patches import Patches
+from lora_probe.piloting.errors import NotStackable
+from lora_probe.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -28,14 +30,21 @@ class Stack:
     """
 
     def __init__(
-        self, modules: Mapping[str, nn.Module], adapters: Adapters, seeds: Sequence[int], *, dropout: float
+        self,
+        modules: Mapping[str, nn.Module],
+        adapters: Adapters,
+        seeds: Sequence[int],
+        *,
+        dropout: float,
+        unseen: Container[str] = (),
     ) -> None:
+        """Take modules by path, their adapters, and those paths of which nobody knows who gets which rows."""
         self.trials, self.active = len(seeds), True
         self.moment = (0, 0)
         """Step and micro-batch: what the dropout masks are keyed by."""
         self._seeds, self._dropout = seeds, dropout
         self._patches = Patches()
-        self._modules, self._slots = modules, adapters.slots
+        self._modules, self._slots, self._unseen = modules, adapters.slots, unseen
         self.training = False
         self._triggers: dict[torch.device, Tensor] = {}
 
@@ -49,7 +58,7 @@ class Stack:
         self._patches.undo()
 
     def _replace(self, module: nn.Module, slot: Slot) -> None:
-        transposed = is_transposed(module)
+        transposed, unseen = is_transposed(module), slot.path in self._unseen
         device = slot.value.a.device
         trigger = self._triggers.setdefault(device, torch.zeros((), device=device, requires_grad=True))
 
@@ -58,6 +67,8 @@ class Stack:
                 (x,) = (*arguments, *named.values())  # some models call it by name
                 if not self.active:
                     return forward(x)
+                if unseen:
+                    raise NotStackable(reason=f"{printable(slot.path)} runs for some inputs only")
                 weight: Any = module.weight
                 bias: Any = module.bias
                 weight = weight.t() if transposed else weight

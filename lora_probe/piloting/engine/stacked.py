@@ -123,11 +123,24 @@ class StackedEngine:
     @cached_property
     def head_use(self) -> HeadUse:
         """How much of the logits has to be computed at a time."""
-        rows = self.rows(batches(self.data, self.plan.training, step=0)[0])
+        rows = self.sample
         with memory_guard(1, self.device):
             return head_use(
                 self.model, rows.inputs, rows.labelled, rows.targets.numel(), adapted=self.dimensions
             )
+
+    @cached_property
+    def sample(self) -> Rows:
+        """The first micro-batch that has a label: what the model is tried out with."""
+        training = self.plan.training
+        every = (batch for step in range(training.steps) for batch in batches(self.data, training, step=step))
+        labelled = (rows for rows in map(self.rows, every) if len(rows.labelled))
+        return next(labelled, None) or self.rows(batches(self.data, training, step=0)[0])
+
+    @cached_property
+    def unseen(self) -> frozenset[str]:
+        """Modules that are adapted, but that the forward which shows who gets which rows did not enter."""
+        return frozenset(path for path, calls in self._observed[0].inputs.items() if not calls)
 
     @cached_property
     def _by_nature(self) -> dict[str, str | None]:
@@ -151,10 +164,9 @@ class StackedEngine:
     @cached_property
     def _observed(self) -> tuple[Observation, Observation, Observation]:
         """A forward over two short rows, and one over each of them."""
-        batch = self.rows(batches(self.data, self.plan.training, step=0)[0])
         config: Any = self.model.config
         vocabulary: int = config.get_text_config().vocab_size
-        one, other = probe_inputs(batch.inputs, vocabulary)
+        one, other = probe_inputs(self.sample.inputs, vocabulary)
         both = {name: replicated(value, 1, 2) for name, value in one.items()}
         for name, value in other.items():
             if isinstance(value, torch.Tensor) and value.dim() > 0:

@@ -50,14 +50,18 @@ def misplaced_rows(
     rows must be those of `one`, the second half those of `other`.
     """
     for path in paths:
-        for together, *apart in zip(stacked.inputs[path], one.inputs[path], other.inputs[path], strict=False):
+        uneven = (
+            f"{printable(path)} is not given one row for each token of each trial, "
+            "so its input cannot be divided between trials"
+        )
+        calls = [each.inputs[path] for each in (stacked, one, other)]
+        if len(set(map(len, calls))) > 1:
+            return uneven
+        for together, *apart in zip(*calls, strict=True):
             rows = [each.reshape(-1, each.shape[-1]).float() for each in apart]
             flat = together.reshape(-1, together.shape[-1]).float()
-            if len(flat) != sum(map(len, rows)):
-                return (
-                    f"{printable(path)} is not given one row for each token of each trial, "
-                    "so its input cannot be divided between trials"
-                )
+            if {len(flat)} != {2 * len(each) for each in rows}:
+                return uneven
             expected = torch.cat(rows)
             if (flat - expected).abs().max() > _TOLERANCE * (expected.abs().max() + _TOLERANCE):
                 return f"{printable(path)} is given the trials' rows in an order of its own"
@@ -94,10 +98,11 @@ def _by_modules(candidate: Candidate, modules: Mapping[str, nn.Module]) -> str |
         weight: Any = getattr(module, "weight", None)
         kind = type(module)
         plain = kind.forward is nn.Linear.forward or is_transposed(module)
+        own = "forward" in vars(module) and "_old_forward" not in vars(module)  # not accelerate's
         numbers = isinstance(weight, torch.Tensor)
         if numbers and isinstance(module, nn.Linear) and not _full_numbers(weight):
             return f"{where} holds quantized weights ({kind.__name__}, {weight.dtype})"
-        if not (numbers and plain):
+        if own or not (numbers and plain):
             return f"{where} is a {kind.__name__}, not a plain linear layer"
     return None
 

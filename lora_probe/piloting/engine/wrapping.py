@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from lora_probe.piloting.engine.initial import dropout_mask, initial_a, key
 from lora_probe.piloting.engine.patches import Patches
 from lora_probe.piloting.engine.saving import lora_arguments
-from lora_probe.piloting.records import Arm, Task
+from lora_probe.piloting.records import Arm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,12 +28,6 @@ __all__ = ["Adapted", "adapt"]
 
 _ADAPTER = "default"
 _PREFIX = "base_model.model."
-_TASKS = {
-    Task.CAUSAL_LM: "CAUSAL_LM",
-    Task.SEQ2SEQ: "SEQ_2_SEQ_LM",
-    Task.SEQUENCE_CLASSIFICATION: "SEQ_CLS",
-    Task.TOKEN_CLASSIFICATION: "TOKEN_CLS",
-}
 _FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector")
 
 
@@ -111,8 +105,7 @@ def adapt(model: nn.Module, candidate: Candidate, trial: Trial, plan: Plan) -> A
 def _with_adapters(model: nn.Module, candidate: Candidate, trial: Trial, plan: Plan) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    arguments = {"task_type": _TASKS.get(plan.data.task), **lora_arguments(candidate, plan)}
-    config = LoraConfig(**arguments)
+    config = LoraConfig(**lora_arguments(candidate, plan))
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"

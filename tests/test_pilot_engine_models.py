@@ -1,0 +1,429 @@
+"""What models do that a stack has to bear, or to leave to PEFT."""
+
+from __future__ import annotations
+
+import array
+import copy
+import json
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import transformers
+
+from lora_probe.piloting.data import batches
+from lora_probe.piloting.engine.head import HeadUse
+from lora_probe.piloting.engine.lanes import LanedEngine
+from lora_probe.piloting.engine.layout import Layout
+from lora_probe.piloting.engine.loss import model_inputs
+from lora_probe.piloting.engine.prefix import SharedPrefix
+from lora_probe.piloting.engine.reference import ReferenceEngine
+from lora_probe.piloting.engine.session import StackedSession
+from lora_probe.piloting.engine.stacked import StackedEngine
+from lora_probe.piloting.errors import NotStackable, OutOfMemory
+from lora_probe.piloting.records import Arm, Candidate, Split, Task, Trial
+from tests.peft_loop import candidate, made_data, plan_of
+from tests.test_pilot_engine import SMALL, VOCABULARY, assert_equal_to_peft, llama
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torch import nn
+
+    from lora_probe.piloting.data import PilotData
+    from lora_probe.piloting.records import Plan
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # PEFT reads it
+    pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning"),
+]
+
+HEADS = {"num_key_value_heads": 1, "head_dim": 8}
+SEQ2SEQ: dict[str, Any] = {
+    "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
+    "encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": VOCABULARY,
+    "max_position_embeddings": 40, "decoder_start_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute on one core: models this small only wait for a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _made(name: str, config: Any) -> Any:
+    torch.manual_seed(1)
+    model = getattr(transformers, name)(config)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:  # far from the tiny start, so that every gradient says something
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def _causal(architecture: str, **config: Any) -> Any:
+    chosen = getattr(transformers, f"{architecture}Config")(**{**SMALL, **config})
+    return _made(f"{architecture}ForCausalLM", chosen)
+
+
+def _bart() -> Any:
+    model = _made("BartForConditionalGeneration", transformers.BartConfig(**SEQ2SEQ))
+    model.final_logits_bias.normal_()
+    return model
+
+
+def _gemma4() -> Any:
+    kinds = ["sliding_attention", "full_attention"] * 2
+    config = transformers.Gemma4TextConfig(
+        **{**SMALL, **HEADS, "num_hidden_layers": 4}, global_head_dim=8, num_kv_shared_layers=2,
+        layer_types=kinds, vocab_size_per_layer_input=VOCABULARY, hidden_size_per_layer_input=8,
+    )  # fmt: skip
+    return _made("Gemma4ForCausalLM", config)
+
+
+def _llava() -> Any:
+    seeing = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=8,
+        patch_size=4,
+    )  # fmt: skip
+    config = transformers.LlavaConfig(
+        text_config=transformers.LlamaConfig(**SMALL), vision_config=seeing, image_token_index=VOCABULARY - 1
+    )
+    return _made("LlavaForConditionalGeneration", config)
+
+
+def _encoder(name: str, **config: Any) -> Any:
+    return _made(f"{name}ForMaskedLM", getattr(transformers, f"{name}Config")(**{**SMALL, **config}))
+
+
+MODELS: dict[str, tuple[Callable[[], Any], Task, tuple[tuple[str, ...], ...], str]] = {
+    "capped logits": (
+        lambda: _causal("Gemma2", **HEADS), Task.CAUSAL_LM, (("q_proj", "v_proj"), ("down_proj",)), "",
+    ),
+    "scaled logits": (
+        lambda: _causal("Granite", logits_scaling=3.0), Task.CAUSAL_LM, (("q_proj",), ("up_proj",)), "",
+    ),
+    "norms of heads": (
+        lambda: _causal("Qwen3", **HEADS), Task.CAUSAL_LM, (("q_proj", "k_proj"), ("gate_proj",)), "",
+    ),
+    "a tied head that is adapted": (
+        lambda: _causal("Qwen3", **HEADS, tie_word_embeddings=True),
+        Task.CAUSAL_LM, (("lm_head", "v_proj"), ("up_proj",)), "",
+    ),
+    "biases": (lambda: _causal("Phi"), Task.CAUSAL_LM, (("q_proj", "dense"), ("fc1", "lm_head")), ""),
+    "a state space beside attention": (
+        lambda: _causal(
+            "Jamba", num_hidden_layers=4, num_key_value_heads=1, attn_layer_period=2, attn_layer_offset=1,
+            expert_layer_period=2, expert_layer_offset=1, num_experts=2, num_experts_per_tok=1,
+            mamba_d_state=4, mamba_dt_rank=4, use_mamba_kernels=False,
+        ),
+        Task.CAUSAL_LM, (("q_proj", "v_proj"), ("in_proj", "x_proj", "dt_proj")), "",
+    ),
+    "a block that is used again": (
+        lambda: _causal(
+            "Zamba", num_hidden_layers=5, num_key_value_heads=2, attn_layer_period=2, attn_layer_offset=1,
+            mamba_d_state=4, n_mamba_heads=2, mamba_dt_rank=4, use_mamba_kernels=False,
+        ),
+        Task.CAUSAL_LM, (("q_proj", "v_proj"), ("in_proj",)), "",
+    ),
+    "keys that upper layers share": (_gemma4, Task.CAUSAL_LM, (("q_proj",), ("down_proj",)), ".3."),
+    "the text of a model that sees": (_llava, Task.CAUSAL_LM, (("q_proj",), ("down_proj",)), "language"),
+    "a bias on logits": (_bart, Task.SEQ2SEQ, (("q_proj", "v_proj"), ("fc1", "fc2")), ""),
+    "decoder inputs that only forward makes": (
+        lambda: _made("M2M100ForConditionalGeneration", transformers.M2M100Config(**SEQ2SEQ)),
+        Task.SEQ2SEQ, (("q_proj", "v_proj"), ("fc1",)), "",
+    ),
+    "layers that share weights": (
+        lambda: _encoder("Albert", embedding_size=8), Task.MASKED_LM, (("query", "value"), ("ffn",)), "",
+    ),
+    "a tied head with a bias": (
+        lambda: _encoder("Roberta", max_position_embeddings=40, pad_token_id=0),
+        Task.MASKED_LM, (("query", "value"), ("dense",)), "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stack_equals_peft_whatever_a_model_does(name: str) -> None:
+    """Five trials of mixed ranks in one stack are PEFT's own, and nothing of them stays on the model."""
+    build, task, sets, where = MODELS[name]
+    base, data = build(), made_data(task)
+    candidates = [
+        candidate(base, str(index), *leaves, rank=2 + 3 * index, where=where)
+        for index, leaves in enumerate(sets)
+    ]
+    plan = plan_of(candidates, accumulation=2)
+    trials = _trials(plan, 5)
+    assert_equal_to_peft(base, data, plan, trials)
+    before = _snapshot(base.requires_grad_(requires_grad=False))
+    session = StackedEngine(plan, base, data).start(trials)
+    session.train(0)
+    session.evaluate(Split.TEST)
+    assert _snapshot(base) == before
+
+
+def _trials(plan: Plan, count: int) -> list[Trial]:
+    names = [each.name for each in plan.candidates]
+    return [
+        Trial(candidate=names[index % len(names)], learning_rate=1e-2 / (1 + index % 3), seed=index // 2)
+        for index in range(count)
+    ]
+
+
+def _snapshot(model: nn.Module) -> list[Any]:
+    """Return all of a model that training could leave its traces on, but for the numbers of its weights."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    modules = [
+        (
+            path,
+            type(each),
+            id(each),
+            each.training,
+            sorted(vars(each)),
+            [len(vars(each)[name]) for name in hooks],
+        )
+        for path, each in model.named_modules()
+    ]
+    weights = [
+        (name, id(each), each.data_ptr(), each.dtype, each.requires_grad, each.grad)
+        for name, each in model.named_parameters()
+    ]
+    return [*modules, *weights]
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_a_trial_is_the_same_in_any_company(count: int) -> None:
+    """One to nine trials in a stack: the first of them has the losses that it has alone."""
+    base = llama()
+    sets = [candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "up", "up_proj", rank=3, alpha=3.0)]
+    plan = plan_of(sets, use_rslora=True)
+    trials = _trials(plan, count)
+    alone, together = (
+        StackedEngine(plan, copy.deepcopy(base), made_data()).start(some) for some in (trials[:1], trials)
+    )
+    for step in range(3):
+        assert together.train(step).losses[0] == pytest.approx(alone.train(step).losses[0], abs=1e-5)
+
+
+def _silenced(data: PilotData, *rows: int) -> PilotData:
+    """Return the data with no label in some training examples."""
+    train = [
+        replace(each, labels=array.array("q", [-100] * len(each.labels))) if index in rows else each
+        for index, each in enumerate(data.train)
+    ]
+    return replace(data, train=tuple(train))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_micro_batches_without_labels_teach_nothing(steps: int) -> None:
+    """Where the first batches, or whole steps, have no label, both engines go on alike and share a prefix."""
+    base, data = _causal("Gemma2", **HEADS), made_data()
+    sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "v", "v_proj", where=".2.")]
+    plan = plan_of(sets, accumulation=2)
+    silent = [
+        item
+        for step in range(steps)
+        for each in batches(data, plan.training, step=step)
+        for item in each.items
+    ]
+    data = _silenced(data, *silent[: None if steps == 2 else 2])
+    engine, trials = StackedEngine(plan, base, data), _trials(plan, 2)
+    session = engine.start(trials)
+    assert engine.head_use is HeadUse.LABELLED  # not found out from nothing
+    assert list(engine.shareable.values()) == [True]
+    stacked = [session.train(step) for step in range(4)]
+    for place, trial in enumerate(trials):
+        reference = ReferenceEngine(plan, base, data).start([trial])
+        for report in stacked:
+            expected = reference.train(report.step)
+            assert report.losses[place] == pytest.approx(expected.losses[0], abs=1e-5)
+            assert report.tokens == expected.tokens
+            assert report.failed == expected.failed == ()
+        reference.close()
+
+
+def test_data_without_any_label_shares_nothing_and_changes_nothing() -> None:
+    """With nothing to learn from, nothing is known of the model, and nothing is learned."""
+    base = llama()
+    sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "v", "v_proj", where=".2.")]
+    data, plan = _silenced(made_data(), *range(24)), plan_of(sets, weight_decay=0.0)
+    engine = StackedEngine(plan, base, data)
+    session = engine.start(_trials(plan, 2))
+    before = session.state()
+    assert session.train(0).losses == (0.0, 0.0)
+    assert engine.head_use is HeadUse.EVERYTHING
+    assert list(engine.shareable.values()) == [False]
+    values = [name for name in before if "/value" in name]
+    assert values
+    assert all(torch.equal(session.state()[name], before[name]) for name in values)
+
+
+def _switch() -> Any:
+    config = transformers.SwitchTransformersConfig(
+        d_model=16, d_kv=8, d_ff=24, num_layers=2, num_decoder_layers=2, num_sparse_encoder_layers=1,
+        num_sparse_decoder_layers=1, num_heads=2, vocab_size=VOCABULARY, num_experts=4, expert_capacity=3,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    return _made("SwitchTransformersForConditionalGeneration", config)
+
+
+def test_experts_that_are_modules_are_left_to_peft() -> None:
+    """A layer that is given the tokens of its choice cannot be divided between trials."""
+    base, data = _switch(), made_data(Task.SEQ2SEQ)
+    plan = plan_of([candidate(base, "experts", "wi", where="experts"), candidate(base, "q", "q")])
+    (reason,) = StackedEngine(plan, base, data).alone.items()
+    assert reason[0] == "experts"
+    assert reason[1].endswith("so its input cannot be divided between trials")
+
+
+def test_a_layer_that_joins_in_later_is_not_divided_by_guess() -> None:
+    """Where a layer was not entered when the model was tried out, a stack stops rather than mix up trials."""
+    base: Any = llama()
+    mlp: Any = base.model.layers[1].mlp
+    inner, spare = mlp.forward, copy.deepcopy(mlp.up_proj)
+    mlp.add_module("spare", spare)
+    plan = plan_of([candidate(base, "spare", "spare"), candidate(base, "q", "q_proj")])
+    engine, trials = StackedEngine(plan, base, made_data()), _trials(plan, 2)
+    session = engine.start(trials)
+    assert engine.alone == {}
+    session.train(0)
+    mlp.forward = lambda x: inner(x) + spare(x[:1, :1]).mean()
+    with pytest.raises(NotStackable, match=r"model\.layers\.1\.mlp\.spare runs for some inputs only"):
+        session.train(1)
+
+
+def test_a_layer_with_a_forward_of_its_own_is_left_to_peft() -> None:
+    """What somebody has put in the place of a layer's forward is not the product that a stack computes."""
+    base: Any = llama()
+    layer: Any = base.model.layers[1].mlp.up_proj
+    inner = layer.forward
+    layer.forward = lambda x: 2 * inner(x)
+    plan = plan_of([candidate(base, "up", "up_proj"), candidate(base, "q", "q_proj")])
+    assert StackedEngine(plan, base, made_data()).alone == {
+        "up": "model.layers.1.mlp.up_proj is a Linear, not a plain linear layer"
+    }
+
+
+def test_no_model_builds_a_cache() -> None:
+    """Of a model that sees, whose own config knows of no cache, the text model's does."""
+    (batch,) = batches(made_data(), plan_of([]).training, step=0)
+    for model in (llama(), _llava()):
+        assert model_inputs(model, batch)["use_cache"] is False
+        assert model(**model_inputs(model, batch)).past_key_values is None
+    assert "use_cache" not in model_inputs(torch.nn.Linear(1, 1), batch)
+
+
+@pytest.mark.parametrize("where", ["", ".2."])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_recomputing_changes_nothing(where: str, dropout: float) -> None:
+    """Gradient checkpointing gives the same losses and norms, with a shared prefix and with dropout, too."""
+    base = llama()
+    sets = [candidate(base, "q", "q_proj", where=where), candidate(base, "up", "up_proj", where=where)]
+    plan = plan_of(sets, dropout=dropout)
+    saving = replace(plan, training=replace(plan.training, gradient_checkpointing=True))
+    trials = _trials(plan, 3)
+    plain, twice = (StackedEngine(each, base, made_data()).start(trials) for each in (plan, saving))
+    assert (twice._pass._prefix is not None) is bool(where)
+    for step in range(3):
+        expected, report = plain.train(step), twice.train(step)
+        assert report.losses == pytest.approx(expected.losses, abs=1e-6)
+        assert report.gradient_norms == pytest.approx(expected.gradient_norms, rel=1e-5)
+
+
+def test_both_engines_drop_the_same() -> None:
+    """With dropout, a trial has the losses through PEFT that it has in a stack."""
+    base = llama()
+    plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "up", "up_proj")], dropout=0.4)
+    trials = _trials(plan, 3)
+    session = StackedEngine(plan, base, made_data()).start(trials)
+    stacked = [session.train(step).losses for step in range(3)]
+    for place, trial in enumerate(trials):
+        reference = ReferenceEngine(plan, base, made_data()).start([trial])
+        alone = [reference.train(step).losses[0] for step in range(3)]
+        reference.close()
+        assert [losses[place] for losses in stacked] == pytest.approx(alone, abs=1e-5)
+
+
+ADAPTED = ["a tied head that is adapted", "a bias on logits", "layers that share weights", "biases"]
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_adapters_of_both_engines_load_alike(name: str, tmp_path: Path) -> None:
+    """What a stack saves says the same as what PEFT saves, and scores as the stack did, with rsLoRA."""
+    from peft import PeftModel
+
+    build, task, sets, _ = MODELS[name]
+    base, data = build(), made_data(task)
+    sets_of = [candidate(base, str(index), *leaves) for index, leaves in enumerate(sets)]
+    plan = plan_of(sets_of, use_rslora=True)
+    plan = replace(plan, data=replace(plan.data, task=task))
+    trial = _trials(plan, 1)[0]
+    scores = []
+    for engine in (StackedEngine(plan, base, data), ReferenceEngine(plan, base, data)):
+        session: Any = engine.start([trial])
+        for step in range(3):
+            session.train(step)
+        session.save_adapter(trial, tmp_path / engine.name)
+        scores.append(session.evaluate(Split.TEST)[0].nll)
+        session.close()
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    ours, theirs = (_config(tmp_path / engine) for engine in ("stacked", "reference"))
+    assert ours == theirs
+    loaded: Any = PeftModel.from_pretrained(copy.deepcopy(base), str(tmp_path / "stacked")).eval()
+    none = replace(plan, candidates=(Candidate(name="base", arm=Arm.BASE),))
+    as_it_is = Trial(candidate="base", learning_rate=0.1, seed=0)
+    session = ReferenceEngine(none, loaded.get_base_model(), data).start([as_it_is])
+    assert session.evaluate(Split.TEST)[0].nll == pytest.approx(scores[0], abs=1e-4)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return what an adapter says of itself, but for the class that PEFT notes where a task has no name."""
+    found: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text())
+    return {**found, "target_modules": set(found["target_modules"]), "auto_mapping": None}
+
+
+def test_an_error_of_one_lane_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is still at work on the weights when a step that failed has returned."""
+    base = llama()
+    plan = plan_of([candidate(base, "q", "q_proj")])
+    trials = _trials(plan, 2)
+    session = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=2)).start(trials)
+    ended = []
+
+    def train(self: StackedSession, _: int) -> None:
+        if self.trials[0] == session._lanes[0][0].trials[0]:
+            raise ValueError("the first lane")
+        time.sleep(0.2)
+        ended.append(self.trials)
+
+    monkeypatch.setattr(StackedSession, "train", train)
+    with pytest.raises(ValueError, match="the first lane"):
+        session.train(0)
+    assert len(ended) == 1
+    session.close()
+
+
+def test_running_out_of_memory_is_no_reason_to_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where trying to share layers runs out of memory, the wave is too large: a smaller one shares them."""
+    base = llama()
+    sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "v", "v_proj", where=".2.")]
+    plan = plan_of(sets)
+    engine = StackedEngine(plan, base, made_data())
+    assert engine.head_use is HeadUse.PIECES
+    before = _snapshot(base)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SharedPrefix, "record", full)
+        with pytest.raises(OutOfMemory):
+            engine.start(_trials(plan, 2))
+    assert _snapshot(base) == before
+    assert engine.start(_trials(plan, 2))._pass._prefix is not None
