@@ -49,7 +49,7 @@ def search(plan: Plan, ledger: Ledger, candidate: Candidate, *, step: int) -> Se
     a worse one.
     """
     rates = planned_rates(plan, candidate)
-    for extensions_left in range(plan.protocol.extensions, -1, -1):
+    for _ in range(plan.protocol.extensions + 1):
         out = tuple(rate for rate in rates if _is_out(plan, ledger, candidate, rate))
         losses = {
             rate: each
@@ -60,7 +60,7 @@ def search(plan: Plan, ledger: Ledger, candidate: Candidate, *, step: int) -> Se
         alive = tuple(sorted(losses, key=lambda rate: losses[rate].loss))
         found = Search(rates=rates, missing=missing, alive=alive, out=out)
         beyond = None if missing else _beyond(found, plan, ledger, candidate, step)
-        if beyond is None or not extensions_left:
+        if beyond is None:
             break
         rates = tuple(sorted((*rates, beyond)))
     return found

@@ -74,6 +74,8 @@ def check_protocol(protocol: Protocol) -> None:
         lambda value: 1 / _LARGEST_FACTOR <= value <= _LARGEST_FACTOR,
         least=1,
     )
+    if len({f"{factor:.6g}" for factor in protocol.grid}) < len(protocol.grid):  # as trials are called
+        raise BadPilotOption(option="grid", value=protocol.grid, problem="must differ in six digits")
     _each(protocol.rungs, "rungs", "shares above 0 and below 1", lambda value: 0 < value < 1, least=0)
     _each(
         protocol.seeds,
