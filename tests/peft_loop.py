@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import copy
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -151,11 +151,6 @@ def peft_run(
         run.norms.append(float(nn.utils.clip_grad_norm_(named.values(), largest)))
         optimizer.step()
     return run
-
-
-def with_dropout(plan: Plan, probability: float) -> Plan:
-    """Return the plan with dropout on the adapters' inputs."""
-    return replace(plan, training=replace(plan.training, dropout=probability))
 
 
 def _shifted(labels: torch.Tensor, data: PilotData) -> torch.Tensor:

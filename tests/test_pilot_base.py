@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lora_probe.errors import UnknownChoice
-from lora_probe.piloting.base import load_base, open_model
+from lora_probe.piloting.base import load_base, loading, open_model
 from lora_probe.piloting.base.files import fingerprint
 from lora_probe.piloting.base.hardware import choose_device, choose_dtype, require_quantization
 from lora_probe.piloting.errors import MissingLibrary, NoDevice, NoWeights, UnfitModel
@@ -133,6 +133,29 @@ def test_the_file_that_is_loaded_is_the_one_that_is_hashed(copy: Path) -> None:
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}}))
     assert fingerprint(open_model(copy).folder) == before
     assert load_base(open_model(copy), task=Task.CAUSAL_LM, device="cpu").facts.fingerprint == before
+
+
+def test_a_base_is_spread_as_accelerate_knows(copy: Path) -> None:
+    """Where devices are left to accelerate, the weights are there all the same; other words are refused."""
+    base = load_base(open_model(copy), task=Task.CAUSAL_LM, device="cpu", device_map="auto")
+    assert base.device == CPU
+    with pytest.raises(UnknownChoice, match="auto, balanced, balanced_low_0") as error:
+        load_base(open_model(copy), task=Task.CAUSAL_LM, device="cpu", device_map="everywhere")
+    assert "--device-map" in str(error.value)
+
+
+def test_a_base_without_room_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that would have to be fetched anew for every pass are none to train on."""
+    load = loading._load
+
+    def offloaded(*asked: Any) -> Any:
+        model, missing = load(*asked)
+        model.lm_head.to("meta")
+        return model, missing
+
+    monkeypatch.setattr(loading, "_load", offloaded)
+    with pytest.raises(UnfitModel, match="does not fit into the memory that --device-map auto may use"):
+        load_base(open_model(copy), task=Task.CAUSAL_LM, device="cpu", device_map="auto")
 
 
 def test_an_adapter_beside_the_weights_is_refused(copy: Path) -> None:

@@ -319,6 +319,14 @@ def test_no_model_builds_a_cache() -> None:
     assert "use_cache" not in model_inputs(torch.nn.Linear(1, 1), batch)
 
 
+def test_decoder_inputs_are_a_models_own() -> None:
+    """MBart begins with the label that ends each row, as only its own method knows."""
+    model = _made("MBartForConditionalGeneration", transformers.MBartConfig(**SEQ2SEQ))
+    (batch,) = batches(made_data(Task.SEQ2SEQ), plan_of([]).training, step=0)
+    last = [row[row != -100][-1].item() for row in batch.labels]
+    assert model_inputs(model, batch)["decoder_input_ids"][:, 0].tolist() == last
+
+
 @pytest.mark.parametrize("where", ["", ".2."])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_recomputing_changes_nothing(where: str, dropout: float) -> None:

@@ -241,6 +241,18 @@ def test_a_head_that_is_used_twice_computes_its_own_logits() -> None:
     assert head_use(model, inputs, torch.tensor([1, 3, 6]), 8) is HeadUse.LABELLED
 
 
+def test_a_head_that_is_never_used_is_not_asked() -> None:
+    """Where what a model calls its output embedding does not make its logits, they are the model's own."""
+    model = _model("LlamaForCausalLM")
+    model.get_output_embeddings = lambda: torch.nn.Linear(16, 30)
+    inputs = {"input_ids": torch.arange(1, 9).view(2, 4), "use_cache": False}
+    assert head_use(model, inputs, torch.tensor([1, 3, 6]), 8) is HeadUse.LABELLED
+    head, rows = OutputHead(model, HeadUse.LABELLED), torch.tensor([1, 3])
+    head.install()
+    assert torch.equal(head.logits(inputs, rows, 8), model(**inputs).logits.flatten(0, 1)[rows])
+    head.remove()
+
+
 def test_gradients_of_half_precision_are_scaled_before_they_are_rounded() -> None:
     """What a loss is divided by does not lose its last digits on the way to the hidden states."""
     torch.manual_seed(0)

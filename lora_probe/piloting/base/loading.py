@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.errors import UnknownChoice
 from lora_probe.piloting.base.files import fingerprint
 from lora_probe.piloting.base.hardware import choose_device, choose_dtype, require_quantization
 from lora_probe.piloting.base.opening import reason
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Base", "load_base", "model_class_for"]
 
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 _MAPPINGS = {
     Task.CAUSAL_LM: ("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING"),
     Task.SEQ2SEQ: ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",),
@@ -74,11 +76,13 @@ def load_base(
 
     Raises:
         NoDevice, MissingLibrary, UnknownChoice: the machine does not have what is asked for.
-        UnfitModel: it has no class for the task, or its checkpoint is not whole.
+        UnfitModel: it has no class for the task, its checkpoint is not whole, or it would be offloaded.
 
     """
     import torch
 
+    if device_map is not None and device_map not in DEVICE_MAPS:
+        raise UnknownChoice(option="--device-map", value=device_map, known=DEVICE_MAPS)
     where = choose_device(device)
     stored = str(opened.config.get("dtype") or opened.config.get("torch_dtype") or "float32")
     kind, note = choose_dtype(dtype, where, stored=stored.removeprefix("torch."))
@@ -97,6 +101,12 @@ def load_base(
         model, missing = _load(opened, task, arguments)
     if device_map is None and quantization is None:
         model = model.to(where)
+    if any(each.is_meta for each in model.parameters()):
+        raise UnfitModel(
+            model=opened.model,
+            problem=f"it does not fit into the memory that --device-map {device_map} may use",
+            advice="take more devices, or quantize it",
+        )
     if pad_token_id is not None:
         for config in (model.config, model.config.get_text_config()):
             config.pad_token_id = pad_token_id

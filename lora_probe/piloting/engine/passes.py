@@ -128,9 +128,9 @@ class StackedPass:
         if self._prefix is None or trials == 1:
             yield
             return
-        with self._without_updates():
-            self._prefix.record(self._model, rows.inputs, rows=rows.rows, trials=trials)
         try:
+            with self._without_updates():
+                self._prefix.record(self._model, rows.inputs, rows=rows.rows, trials=trials)
             self._prefix.replay(on=True)
             yield
         finally:

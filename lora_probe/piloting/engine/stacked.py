@@ -40,8 +40,8 @@ class StackedEngine:
 
     name = "stacked"
 
-    def __init__(self, plan: Plan, model: nn.Module, data: PilotData, *, reason: str = "") -> None:
-        self.plan, self.model, self.data, self.reason = plan, model, data, reason
+    def __init__(self, plan: Plan, model: nn.Module, data: PilotData) -> None:
+        self.plan, self.model, self.data = plan, model, data
         self.candidates: dict[str, Candidate] = {candidate.name: candidate for candidate in plan.candidates}
         self.device = next(model.parameters()).device
         self.shareable: dict[tuple[str, ...], bool] = {}
