@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import transformers
+from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from lora_probe.piloting.data import batches
 from lora_probe.piloting.engine.head import HeadUse
@@ -320,11 +321,15 @@ def test_no_model_builds_a_cache() -> None:
 
 
 def test_decoder_inputs_are_a_models_own() -> None:
-    """MBart begins with the label that ends each row, as only its own method knows."""
+    """MBart begins with the label that ends each row, as only its own method knows; M2M100 has no method."""
     model = _made("MBartForConditionalGeneration", transformers.MBartConfig(**SEQ2SEQ))
-    (batch,) = batches(made_data(Task.SEQ2SEQ), plan_of([]).training, step=0)
+    (batch,) = batches(made_data(Task.SEQ2SEQ), plan_of([], batch_size=6).training, step=0)
     last = [row[row != -100][-1].item() for row in batch.labels]
     assert model_inputs(model, batch)["decoder_input_ids"][:, 0].tolist() == last
+    model = _made("M2M100ForConditionalGeneration", transformers.M2M100Config(**SEQ2SEQ))
+    expected = shift_tokens_right(batch.labels, 0, 2)
+    assert (batch.labels == -100).any()
+    assert torch.equal(model_inputs(model, batch)["decoder_input_ids"], expected)
 
 
 @pytest.mark.parametrize("where", ["", ".2."])

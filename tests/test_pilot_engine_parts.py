@@ -151,6 +151,7 @@ def test_a_head_computes_as_little_as_its_model_allows(
     head = OutputHead(model, use)
     head.install()
     losses, right = head.losses(inputs, rows, 8, targets, hits=True)
+    assert model(**inputs).logits.shape == (2, 4, 30)  # whoever else asks gets all of them
     head.remove()
     torch.testing.assert_close(losses, expected)
     assert right is not None
@@ -354,6 +355,50 @@ def test_norms_that_only_share_a_name_are_left_alone(compute: Any) -> None:
             return computed
 
     assert plain_norms(NamedRMSNorm()) == ()
+
+
+class GatedRMSNorm(torch.nn.Module):
+    """A norm that may be given a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.eps = torch.nn.Parameter(torch.full((16,), 0.7)), 1e-6
+
+    def forward(self, x: torch.Tensor, gate: torch.Tensor | None = None) -> torch.Tensor:
+        """Norm the rows, then gate them."""
+        normed = self.weight * x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return normed if gate is None else normed * gate
+
+
+def test_a_norm_that_is_given_more_answers_itself() -> None:
+    """Gates and names of arguments reach the model's own code; without any the stand-in serves."""
+    module, x, gate = GatedRMSNorm(), torch.randn(3, 16), torch.rand(3, 16)
+    asked: list[Any] = []
+
+    def forward(*arguments: Any, **named: Any) -> Any:
+        asked.append((arguments, named))
+        return GatedRMSNorm.forward(module, *arguments, **named)
+
+    assert plain_norms(module) == (module,)
+    norm = frozen_norm(module, forward)
+    torch.testing.assert_close(norm(x), module(x))
+    assert asked == []
+    assert torch.equal(norm(x, gate), module(x, gate))
+    assert torch.equal(norm(x=x), module(x))
+    assert len(asked) == 2
+
+
+def test_a_norm_that_cannot_be_tried_is_left_alone() -> None:
+    """One that insists on a gate, or has a weight for each head, is none of ours."""
+
+    class InsistingRMSNorm(GatedRMSNorm):
+        def forward(self, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return super().forward(x, gate)
+
+    heads = GatedRMSNorm()
+    heads.weight = torch.nn.Parameter(torch.ones(2, 16))
+    for module in (InsistingRMSNorm(), heads):
+        assert plain_norms(module) == ()
 
 
 def test_hooks_of_a_norm_are_not_called_to_try_it() -> None:
