@@ -117,9 +117,7 @@ def _note(
     """Return why an arm was dropped or failed, or which seeds of its chosen rate it lost, and why."""
     if drop:
         return drop.reason
-    failures = [
-        each for each in ledger.failures() if each.trial.candidate == candidate.name and not each.trial.repeat
-    ]
+    failures = [each for each in ledger.failures() if each.trial.candidate == candidate.name]
     if status is Status.FAILED or (failures and not ours and status is Status.REFERENCE):
         return "; ".join(dict.fromkeys(each.reason for each in failures))
     lost = [seed for seed in plan.protocol.seeds if seed not in ours]
