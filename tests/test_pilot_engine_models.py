@@ -440,3 +440,41 @@ def test_running_out_of_memory_is_no_reason_to_share_nothing(monkeypatch: pytest
             engine.start(_trials(plan, 2))
     assert _snapshot(base) == before
     assert engine.start(_trials(plan, 2))._pass._prefix is not None
+
+
+def test_a_model_whose_layers_write_elsewhere_shares_nothing() -> None:
+    """Where a layer adds to what the model holds instead of returning it, nothing can be shared."""
+    base: Any = llama()
+    held: dict[str, torch.Tensor] = {}
+    base.model.embed_tokens.register_forward_hook(
+        lambda _, __, output: held.update(stream=torch.zeros_like(output))
+    )
+    base.model.layers[0].mlp.register_forward_hook(lambda _, __, output: held["stream"].add_(output).mul(0))
+    base.model.layers[2].register_forward_hook(lambda _, __, output: output + held["stream"])
+    sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "v", "v_proj", where=".2.")]
+    plan = plan_of(sets)
+    engine = StackedEngine(plan, base, made_data())
+    assert engine.start(_trials(plan, 2))._pass._prefix is None
+    assert list(engine.shareable.values()) == [False]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_base_on_several_devices_is_stacked_behind_its_hooks() -> None:
+    """What keeps each forward aside, and moves what it is given, goes on doing so."""
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+    base = _causal("Qwen3", **HEADS).requires_grad_(requires_grad=False)
+    sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "up", "up_proj", where=".2.")]
+    plan = plan_of(sets)
+    spread = copy.deepcopy(base)
+    for module in spread.modules():
+        add_hook_to_module(module, AlignDevicesHook("cpu"))
+    before = _snapshot(spread)
+    engine, trials = StackedEngine(plan, spread, made_data()), _trials(plan, 3)
+    assert engine.alone == {}
+    assert engine.head_use is HeadUse.PIECES
+    ours, theirs = engine.start(trials), StackedEngine(plan, base, made_data()).start(trials)
+    assert ours._pass._prefix is not None
+    for step in range(2):
+        assert ours.train(step) == theirs.train(step)
+    assert _snapshot(spread) == before

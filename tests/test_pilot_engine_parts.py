@@ -22,7 +22,9 @@ from lora_probe.piloting.engine.initial import dropout_mask, initial_a
 from lora_probe.piloting.engine.layout import Layout
 from lora_probe.piloting.engine.loss import aligned_labels, item_losses, piecewise_losses, token_losses
 from lora_probe.piloting.engine.norms import frozen_norm, plain_norms
+from lora_probe.piloting.engine.observation import Observation
 from lora_probe.piloting.engine.schedule import learning_rate, schedule_factor
+from lora_probe.piloting.engine.support import misplaced_rows
 from lora_probe.piloting.records import Task, Training
 
 if TYPE_CHECKING:
@@ -408,6 +410,29 @@ def test_hooks_of_a_norm_are_not_called_to_try_it() -> None:
     model.model.norm.register_forward_hook(lambda *call: seen.append(call))
     assert len(plain_norms(model)) == 3
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("together", "one", "other", "fine"),
+    [
+        ([range(4)], [range(2)], [range(2, 4)], True),
+        ([], [], [], True),  # never entered
+        ([range(5)], [range(3)], [range(3, 5)], False),  # experts get as many tokens as chose them
+        ([range(2), range(2, 4)], [range(2)], [range(2, 4)], False),  # once for each row
+        ([range(4)], [range(2)], [], False),
+        ([(2, 3, 0, 1)], [range(2)], [range(2, 4)], False),
+        ([range(4), range(2)], [range(2), range(2)], [range(2, 4), range(2, 4)], False),
+    ],
+)
+def test_rows_must_be_divisible_between_trials(together: Any, one: Any, other: Any, fine: bool) -> None:
+    """Each call gets equally many rows of both trials, those of the first one first."""
+    first, second, third = (
+        Observation(
+            called=(), inputs={"p": tuple(torch.tensor([[float(x)] for x in call]) for call in calls)}
+        )
+        for calls in (together, one, other)
+    )
+    assert (misplaced_rows(first, second, third, ("p",)) is None) is fine
 
 
 @pytest.mark.parametrize("bias", [None, torch.linspace(-1, 1, 7)])
