@@ -7,6 +7,7 @@ import copy
 import json
 import time
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -350,15 +351,17 @@ def test_recomputing_changes_nothing(where: str, dropout: float) -> None:
 
 
 def test_both_engines_drop_the_same() -> None:
-    """With dropout, a trial has the losses through PEFT that it has in a stack."""
+    """With dropout, a trial has the losses of PEFT in a stack, too; in evaluation nothing is dropped."""
     base = llama()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "up", "up_proj")], dropout=0.4)
     trials = _trials(plan, 3)
     session = StackedEngine(plan, base, made_data()).start(trials)
     stacked = [session.train(step).losses for step in range(3)]
+    measured = session.evaluate(Split.TUNING)
     for place, trial in enumerate(trials):
         reference = ReferenceEngine(plan, base, made_data()).start([trial])
         alone = [reference.train(step).losses[0] for step in range(3)]
+        assert measured[place].nll == pytest.approx(reference.evaluate(Split.TUNING)[0].nll, abs=1e-4)
         reference.close()
         assert [losses[place] for losses in stacked] == pytest.approx(alone, abs=1e-5)
 
@@ -461,14 +464,13 @@ def test_a_model_whose_layers_write_elsewhere_shares_nothing() -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_base_on_several_devices_is_stacked_behind_its_hooks() -> None:
     """What keeps each forward aside, and moves what it is given, goes on doing so."""
-    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
-
+    hooks: Any = import_module("accelerate.hooks")  # which has no types
     base = _causal("Qwen3", **HEADS).requires_grad_(requires_grad=False)
     sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "up", "up_proj", where=".2.")]
     plan = plan_of(sets)
     spread = copy.deepcopy(base)
     for module in spread.modules():
-        add_hook_to_module(module, AlignDevicesHook("cpu"))
+        hooks.add_hook_to_module(module, hooks.AlignDevicesHook("cpu"))
     before = _snapshot(spread)
     engine, trials = StackedEngine(plan, spread, made_data()), _trials(plan, 3)
     assert engine.alone == {}
