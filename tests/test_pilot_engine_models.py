@@ -480,3 +480,35 @@ def test_a_base_on_several_devices_is_stacked_behind_its_hooks() -> None:
     for step in range(2):
         assert ours.train(step) == theirs.train(step)
     assert _snapshot(spread) == before
+
+
+def test_lanes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lanes on two cores compute on one each, and the caller keeps both."""
+    torch.set_num_threads(2)
+    seen = []
+
+    def train(_: StackedSession, __: int) -> None:
+        seen.append(torch.get_num_threads())
+        raise ValueError("seen")
+
+    base = llama()
+    plan = plan_of([candidate(base, "q", "q_proj")])
+    session = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=2)).start(_trials(plan, 2))
+    monkeypatch.setattr(StackedSession, "train", train)
+    with pytest.raises(ValueError, match="seen"):
+        session.train(0)
+    session.close()
+    assert seen == [1, 1]
+    assert torch.get_num_threads() == 2
+
+
+def test_lanes_go_on_from_one_step() -> None:
+    """States of trials that stand at different steps are refused, in whichever lanes they are."""
+    base = llama()
+    plan = plan_of([candidate(base, "q", "q_proj")])
+    engine, trials = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=2)), _trials(plan, 2)
+    session = engine.start(trials)
+    state = {**session.state(), f"{trials[1].id}/step": torch.tensor(1)}
+    with pytest.raises(ValueError, match="the trials stand at different steps: 0, 1"):
+        session.load(state)
+    session.close()
