@@ -16,6 +16,7 @@ import transformers
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from lora_probe.piloting.data import batches
+from lora_probe.piloting.engine.footprint import kept_bytes
 from lora_probe.piloting.engine.head import HeadUse
 from lora_probe.piloting.engine.lanes import LanedEngine
 from lora_probe.piloting.engine.layout import Layout
@@ -512,3 +513,15 @@ def test_lanes_go_on_from_one_step() -> None:
     with pytest.raises(ValueError, match="the trials stand at different steps: 0, 1"):
         session.load(state)
     session.close()
+
+
+def test_weights_are_there_once_however_many_share_them() -> None:
+    """Neither a second lane nor the footprint of a trial counts the weights of the base again."""
+    base = _causal("Llama", hidden_size=128, intermediate_size=192, num_key_value_heads=2)
+    plan = plan_of([candidate(base, "q", "q_proj")], batch_size=1)
+    engine = StackedEngine(plan, base, made_data())
+    other = LanedEngine(engine, Layout(lanes=2)).lane(1).model
+    assert other is not base
+    ours, theirs = ([each.data_ptr() for each in model.parameters()] for model in (base, other))
+    assert ours == theirs
+    assert kept_bytes(engine, _trials(plan, 1)[0]) < sum(each.nbytes for each in base.parameters())
