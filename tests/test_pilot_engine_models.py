@@ -392,6 +392,8 @@ def test_adapters_of_both_engines_load_alike(name: str, tmp_path: Path) -> None:
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
     ours, theirs = (_config(tmp_path / engine) for engine in ("stacked", "reference"))
     assert ours == theirs
+    names = {Task.CAUSAL_LM: "CAUSAL_LM", Task.SEQ2SEQ: "SEQ_2_SEQ_LM", Task.MASKED_LM: None}
+    assert ours["task_type"] == names[task]
     loaded: Any = PeftModel.from_pretrained(copy.deepcopy(base), str(tmp_path / "stacked")).eval()
     none = replace(plan, candidates=(Candidate(name="base", arm=Arm.BASE),))
     as_it_is = Trial(candidate="base", learning_rate=0.1, seed=0)
@@ -524,4 +526,4 @@ def test_weights_are_there_once_however_many_share_them() -> None:
     assert other is not base
     ours, theirs = ([each.data_ptr() for each in model.parameters()] for model in (base, other))
     assert ours == theirs
-    assert kept_bytes(engine, _trials(plan, 1)[0]) < sum(each.nbytes for each in base.parameters())
+    assert 2 * kept_bytes(engine, _trials(plan, 1)[0]) < sum(each.nbytes for each in base.parameters())
