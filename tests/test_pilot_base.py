@@ -6,17 +6,19 @@ import json
 import pickle
 import shutil
 import sys
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from lora_probe.errors import UnknownChoice
-from lora_probe.piloting.base import load_base, loading, open_model
+from lora_probe.piloting.base import load_base, loading, open_model, require_known_tokens
 from lora_probe.piloting.base.files import fingerprint
 from lora_probe.piloting.base.hardware import choose_device, choose_dtype, require_quantization
+from lora_probe.piloting.data.examples import Example, Masking, PilotData
 from lora_probe.piloting.errors import MissingLibrary, NoDevice, NoWeights, UnfitModel
-from lora_probe.piloting.records import Task
+from lora_probe.piloting.records import DataFacts, Task
 from tests.pilot_runs import make_model
 
 if TYPE_CHECKING:
@@ -156,6 +158,47 @@ def test_a_base_without_room_is_refused(copy: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loading, "_load", offloaded)
     with pytest.raises(UnfitModel, match="does not fit into the memory that --device-map auto may use"):
         load_base(open_model(copy), task=Task.CAUSAL_LM, device="cpu", device_map="auto")
+
+
+@pytest.mark.parametrize(
+    ("task", "ids", "labels", "unknown"),
+    [
+        (Task.CAUSAL_LM, [1, 31], [1, 2], None),
+        (Task.CAUSAL_LM, [], [], None),
+        (Task.CAUSAL_LM, [1, 32], [1, 2], 32),
+        (Task.SEQ2SEQ, [1, 2], [2, 40], 40),
+        (Task.SEQUENCE_CLASSIFICATION, [1, 2], [40], None),  # a class is no token
+    ],
+)
+def test_a_token_that_a_model_does_not_know(
+    task: Task, ids: list[int], labels: list[int], unknown: int | None, copy: Path
+) -> None:
+    """A tokenizer of another model, or one that was added to, ends in a sentence before any training."""
+    row = Example(key="a", input_ids=array("q", ids), labels=array("q", labels))
+    facts = DataFacts(source="made", task=task)
+    data = PilotData(facts=facts, train=(), tuning=(), test=(row,), pad_token_id=0)
+    _assert_unknown(copy, data, unknown)
+
+
+@pytest.mark.parametrize(("mask", "vocabulary", "unknown"), [(3, 32, None), (3, 34, 33), (35, 32, 35)])
+def test_a_mask_that_a_model_does_not_know(
+    mask: int, vocabulary: int, unknown: int | None, copy: Path
+) -> None:
+    """Neither what hides a token nor what stands in for it by chance may be beyond the embedding."""
+    masking = Masking(mask_token_id=mask, vocabulary=vocabulary)
+    facts = DataFacts(source="made", task=Task.MASKED_LM)
+    data = PilotData(facts=facts, train=(), tuning=(), test=(), pad_token_id=0, masking=masking)
+    _assert_unknown(copy, data, unknown)
+
+
+def _assert_unknown(folder: Path, data: PilotData, unknown: int | None) -> None:
+    """Hold the check to whether a token is unknown to a model of 32, and to which."""
+    base = load_base(open_model(folder), task=Task.CAUSAL_LM, device="cpu")
+    if unknown is None:
+        require_known_tokens(base, data)
+        return
+    with pytest.raises(UnfitModel, match=f"makes token {unknown}, and its embedding ends at token 31"):
+        require_known_tokens(base, data)
 
 
 def test_an_adapter_beside_the_weights_is_refused(copy: Path) -> None:

@@ -353,6 +353,9 @@ def test_a_diverged_trial_leaves_the_others_bit_identical(bad: float) -> None:
         for name in (name for name in theirs if name.startswith(f"{trials[at].id}/")):
             assert torch.equal(ours[name], theirs[name]), name
     assert ours[f"{trials[1].id}/diverged"]
+    values = [tensor for name, tensor in ours.items() if name.startswith(f"{trials[1].id}/value")]
+    assert values
+    assert not any(tensor.any() for tensor in values)  # it stands still as the untouched base
 
 
 @pytest.mark.parametrize("layout", ["1xall", "2xall"])

@@ -23,6 +23,7 @@ from lora_probe.piloting.engine.layout import Layout
 from lora_probe.piloting.engine.loss import aligned_labels, item_losses, piecewise_losses, token_losses
 from lora_probe.piloting.engine.norms import frozen_norm, plain_norms
 from lora_probe.piloting.engine.observation import Observation
+from lora_probe.piloting.engine.prefix import frozen_layers
 from lora_probe.piloting.engine.schedule import learning_rate, schedule_factor
 from lora_probe.piloting.engine.support import misplaced_rows
 from lora_probe.piloting.records import Task, Training
@@ -410,6 +411,24 @@ def test_hooks_of_a_norm_are_not_called_to_try_it() -> None:
     model.model.norm.register_forward_hook(lambda *call: seen.append(call))
     assert len(plain_norms(model)) == 3
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("called", "adapted", "frozen"),
+    [
+        (("a.0", "a.1", "a.2", "a.2.q"), {"a.2.q"}, ("a.0", "a.1")),
+        (("a.0", "a.1", "a.0", "a.2"), {"a.2.q"}, ()),  # goes through its first layer again
+        (("a.0", "a.1", "a.1", "a.2"), {"a.2.q"}, ("a.0",)),
+        (("in", "a.0", "a.1"), {"in", "a.1.q"}, ()),
+        (("a.1", "a.10", "a.10.q"), {"a.10.q"}, ("a.1",)),
+        (("e.0", "e.1", "d.0", "d.0.q"), {"d.0.q"}, ("e.0", "e.1")),
+    ],
+)
+def test_layers_below_the_first_adapted_one_are_frozen(
+    called: tuple[str, ...], adapted: set[str], frozen: tuple[str, ...]
+) -> None:
+    """In the order in which they run, up to one that holds something adapted, or that runs again."""
+    assert frozen_layers(called, adapted) == frozen
 
 
 @pytest.mark.parametrize(

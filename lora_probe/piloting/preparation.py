@@ -106,7 +106,13 @@ def load(
         LoraProbeError: something of it is missing, broken, or does not fit together.
 
     """
-    from lora_probe.piloting.base import load_base, model_class_for, open_model, require_packable
+    from lora_probe.piloting.base import (
+        load_base,
+        model_class_for,
+        open_model,
+        require_known_tokens,
+        require_packable,
+    )
     from lora_probe.piloting.data import DataOptions, TrainOn, load_data, with_retention
 
     opened = open_model(model, **settings.model)
@@ -146,6 +152,7 @@ def load(
     base = load_base(
         opened, task=task, classes=loaded.label_names, pad_token_id=loaded.pad_token_id, **settings.base
     )
+    require_known_tokens(base, loaded)
     if settings.training.packing:
         require_packable(base)
     return Loaded(base=base, data=loaded, max_length=length)
