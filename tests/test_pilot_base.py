@@ -94,6 +94,21 @@ def test_a_file_of_the_hubs_cache_is_not_read_again(copy: Path) -> None:
     assert fingerprint(copy) == named
 
 
+def test_a_link_to_a_file_that_may_change_is_read(copy: Path) -> None:
+    """Only a name that is a whole SHA-256 stands for a content: neither any other name, nor a SHA-1."""
+    weights = copy / "model.safetensors"
+    for name in ("newest.safetensors", "0" * 40):
+        real = weights.rename(copy / name)
+        weights.symlink_to(real)
+        before = fingerprint(copy)
+        changed = bytearray(real.read_bytes())
+        changed[-1] ^= 1
+        real.write_bytes(changed)
+        assert fingerprint(copy) != before
+        weights.unlink()
+        real.rename(weights)
+
+
 def test_a_catalogue_entry_says_how_to_get_weights() -> None:
     """What can be scanned without weights cannot be trained without them."""
     with pytest.raises(NoWeights) as error:
