@@ -415,7 +415,7 @@ def test_a_result_never_replaces_the_model(
     """A slip of the hand does not cost the file from which the model was read."""
     name, *options = command
     assert cli.run([name, str(tmp_path / model), *options, config]) == 2
-    assert "the model is read from there" in capsys.readouterr().err
+    assert "the result itself is made from it" in capsys.readouterr().err
     assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
 
 

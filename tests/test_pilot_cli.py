@@ -120,7 +120,7 @@ def test_the_same_from_python(place: Path, tmp_path: Path) -> None:
 
 
 def test_folders_of_two_machines_are_merged(place: Path, tmp_path: Path) -> None:
-    """Copies of one pilot are one; another plan is refused with what is different."""
+    """Copies of one pilot are one; another plan is refused with what is different, a log as output, too."""
     out = tmp_path / "out"
     assert run(_words(place, out, "-q")) == 0
     shutil.copytree(out, tmp_path / "copy")
@@ -130,6 +130,10 @@ def test_folders_of_two_machines_are_merged(place: Path, tmp_path: Path) -> None
     with pytest.raises(lora_probe.LoraProbeError, match=r"clip is 1\.0 in \S+out and 2\.0 in \S+other; comp"):
         lora_probe.compare(out, tmp_path / "other")
     document = json.loads((tmp_path / "copy" / "plan.json").read_text())
+    log = tmp_path / "copy" / "results.jsonl"
+    before = log.read_bytes()
+    assert run(["compare", str(out), str(tmp_path / "copy"), "--csv", str(log)]) == 2
+    assert log.read_bytes() == before
     for part, words in (("model", "weights of their models differ"), ("data", "their data differ")):
         document["plan"][part]["fingerprint"] = "0"
         (tmp_path / "copy" / "plan.json").write_text(json.dumps(document))

@@ -176,4 +176,4 @@ def test_more_than_there_is(place: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "no machine of it has 5000 CPU(s); lower --ray-gpus or --ray-cpus" in done.stderr.splitlines()[-1]
+    assert "no machine of it has 5000 CPUs; lower --ray-gpus or --ray-cpus" in done.stderr.splitlines()[-1]

@@ -29,10 +29,12 @@ def compare(*, folders: tuple[str, ...], **options: Any) -> None:
 
     Several folders are merged: they must hold the same plan, as shards do that ran on different machines.
     """
-    from lora_probe.cli.reports import deliver, destinations
+    from lora_probe.cli.reports import check_destinations, deliver, destinations
     from lora_probe.piloting.run import compare as compare_folders
 
     targets = destinations(options, model=folders[0])
+    for folder in folders[1:]:
+        check_destinations(list(targets.values()), model=folder)
     report = compare_folders(*folders)
 
     def csv() -> str:

@@ -121,7 +121,7 @@ _TRAINING = section(
 )
 _PROTOCOL = section(
     "Protocol",
-    _number("--margin", "Nats a token up to which a difference does not matter.  [default: 0.01]"),
+    _number("--margin", "Nats a token, or a class, below which a difference is none.  [default: 0.01]"),
     _text("--seeds", "N|S,S,…", "How many seeds finalists get, or which.  [default: 3]"),
     _text("--grid", "X,X,…", "Factors of the learning rate to try.  [default: 0.5,1,2]"),
     _count("--extensions", "How often a grid may grow where its edge is best.  [default: 2]"),

@@ -25,8 +25,8 @@ _OPTIONS = (
     click.option("--html", type=FILE, help="Write a self-contained page; - is standard output."),
     click.option("--markdown", type=FILE, help="Write Markdown; - is standard output."),
 )
-_MODEL_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
-"""Ends of the names of files from which a model is read."""
+_READ_FILES = ("config.json", ".safetensors", ".safetensors.index.json", "plan.json", ".jsonl")
+"""Ends of the names of files from which a model, or a pilot, is read."""
 
 
 def report_options(command: _Command) -> _Command:
@@ -73,8 +73,8 @@ def check_destinations(targets: list[str], *, model: str) -> None:
         raise click.UsageError("two results cannot go to one file")
     source = Path(realpath(model))
     for file in files:
-        if file == source or (file.parent == source and file.name.endswith(_MODEL_FILES)):
-            raise UnwritableOutput(path=str(file), reason="the model is read from there")
+        if file == source or (file.parent == source and file.name.endswith(_READ_FILES)):
+            raise UnwritableOutput(path=str(file), reason="the result itself is made from it")
 
 
 def deliver(

@@ -48,8 +48,8 @@ class Needs:
 
     def __str__(self) -> str:
         """Return it as people say it."""
-        gpus = [f"{self.gpus:g} GPU(s)"] if self.gpus else []
-        return " and ".join([*gpus, f"{self.cpus:g} CPU(s)"])
+        asked = ((self.gpus, "GPU"), (self.cpus, "CPU"))
+        return " and ".join(f"{n:g} {name}{'s' * (n != 1)}" for n, name in asked if n)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -105,7 +105,10 @@ def load_data(
         train_tokens=sum(len(row.labels) - row.labels.count(IGNORED) for row in rows_to_train),
         truncated_examples=prepared.truncated,
         duplicates_removed=contents.duplicates + prepared.alike,
-        options=_options(options, contents.layout, max_length=max_length, packing=packing),
+        options={
+            "sources": [name] if isinstance(source, str) else list(source),
+            **_options(options, contents.layout, max_length=max_length, packing=packing),
+        },
     )
     data = PilotData(
         facts=facts,
