@@ -16,6 +16,7 @@ import transformers
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from lora_probe.piloting.data import batches
+from lora_probe.piloting.engine import choosing
 from lora_probe.piloting.engine.footprint import kept_bytes
 from lora_probe.piloting.engine.head import HeadUse
 from lora_probe.piloting.engine.lanes import LanedEngine
@@ -25,6 +26,7 @@ from lora_probe.piloting.engine.prefix import SharedPrefix
 from lora_probe.piloting.engine.reference import ReferenceEngine
 from lora_probe.piloting.engine.session import StackedSession
 from lora_probe.piloting.engine.stacked import StackedEngine
+from lora_probe.piloting.engine.wrapping import Adapted
 from lora_probe.piloting.errors import NotStackable, OutOfMemory
 from lora_probe.piloting.records import Arm, Candidate, Split, Task, Trial
 from tests.peft_loop import candidate, made_data, plan_of
@@ -527,3 +529,38 @@ def test_weights_are_there_once_however_many_share_them() -> None:
     ours, theirs = ([each.data_ptr() for each in model.parameters()] for model in (base, other))
     assert ours == theirs
     assert 2 * kept_bytes(engine, _trials(plan, 1)[0]) < sum(each.nbytes for each in base.parameters())
+
+
+def test_peft_leaves_nothing_behind_where_something_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that fails halfway, and a step that fails with gradients at hand, leave the model as it was."""
+    base = llama().requires_grad_(requires_grad=False)
+    before = _snapshot(base)
+    plan = plan_of([candidate(base, "q", "q_proj"), Candidate(name="all", arm=Arm.FULL)])
+    engine, trials = ReferenceEngine(plan, base, made_data()), _trials(plan, 2)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Adapted, "__init__", fail)
+        for trial in trials:
+            with pytest.raises(RuntimeError, match="broken"):
+                engine.start([trial])
+            assert _snapshot(base) == before
+    for trial in trials:
+        session = engine.start([trial])
+        with monkeypatch.context() as patched:
+            patched.setattr(session, "_clip", fail)
+            with pytest.raises(RuntimeError, match="broken"):
+                session.train(0)
+        session.close()
+        assert _snapshot(base) == before
+
+
+def test_a_wave_is_as_large_as_memory_and_plan_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits is found out before layouts are timed; a plan may ask for fewer trials, never for more."""
+    base = llama()
+    plan = plan_of([candidate(base, "q", "q_proj")])
+    monkeypatch.setattr(choosing, "trials_that_fit", lambda *_: 3)
+    sizes = [choosing.make_engine(replace(plan, wave=wave), base, made_data()).size for wave in (None, 2, 5)]
+    assert sizes == [3, 2, 3]
