@@ -195,7 +195,7 @@ def test_an_encoder_learns_to_classify(tmp_path: Path, capsys: pytest.CaptureFix
         ("--quantization 4bit", "needs CUDA"),
         ("--task seq2seq", "--task causal-lm"),
         ("--max-length 2", "below 4 tokens"),
-        ("--modules-to-save lm_head", "--engine stacked: "),
+        ("--modules-to-save lm_head", "take --engine reference"),
         ("--data LONG --max-length 4096", "32"),
         ("--data LABELS --task token-classification", "tokens"),
     ],

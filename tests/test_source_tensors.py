@@ -66,6 +66,19 @@ def test_shards_are_joined_through_their_index(tmp_path: Path) -> None:
     assert [info.name for info in checkpoint_tensors(located)] == ["x", "y"]
 
 
+def test_a_single_file_comes_before_an_index(tmp_path: Path) -> None:
+    """Of two checkpoints in one folder, the one that transformers loads is read."""
+    located = in_folder(
+        tmp_path,
+        **{
+            SINGLE: safetensors_bytes({"w": [2]}),
+            INDEX: index_bytes({"old": "one.safetensors"}),
+            "one.safetensors": safetensors_bytes({"old": [2]}),
+        },
+    )
+    assert [info.name for info in checkpoint_tensors(located)] == ["w"]
+
+
 def test_without_an_index_every_file_of_weights_counts(tmp_path: Path) -> None:
     """A checkpoint under another name is read, an adapter or an optimizer beside it is not."""
     located = in_folder(

@@ -305,11 +305,11 @@ class BadPilotOption(LoraProbeError, ValueError):
 
 
 class NotStackable(LoraProbeError, ValueError):
-    """Stacking was asked for, and a candidate cannot be stacked."""
+    """A candidate cannot be stacked: stacking was asked for, or only training has shown it."""
 
     def __init__(self, *, reason: str) -> None:
         self.reason = reason
-        super().__init__(f"--engine stacked: {reason}; leave the engine out, or take --engine reference")
+        super().__init__(f"this cannot be stacked: {reason}; take --engine reference")
 
 
 class NoCluster(LoraProbeError, ConnectionError):

@@ -105,6 +105,8 @@ def _in_folder(folder: Path, *, whole: bool) -> tuple[TensorInfo, ...] | None:
 
     With `whole`, a folder that lacks some of its shards counts as having none: the hub has them.
     """
+    if is_file(folder / SINGLE):  # transformers looks for it first, too
+        return _read_header(folder / SINGLE)
     index = folder / INDEX
     if is_file(index):
         weights = parse_index(_read(index, MAX_INDEX_BYTES), where=str(index))
@@ -113,8 +115,6 @@ def _in_folder(folder: Path, *, whole: bool) -> tuple[TensorInfo, ...] | None:
             return None
         shards = ((file, _read_header(folder / file)) for file in files)
         return join_shards(shards, weights=weights, where=str(index))
-    if is_file(folder / SINGLE):
-        return _read_header(folder / SINGLE)
     others = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith(_NOT_MODELS))
     shards = ((path.name, _read_header(path)) for path in others)
     return join_shards(shards, weights={}, where=str(folder)) if others else None
