@@ -222,8 +222,8 @@ def _pilots(records: list[dict[str, Any]]) -> Iterator[str]:
         "8. PEFT loops train one trial after another in one process, with a fused AdamW, over one copy of "
         "the base; two PEFT processes of one thread each share the trials; two stacking processes do so with "
         "the engine. *Frozen base* is one forward and backward of the batch of all trials through the model "
-        "alone: no adapter, no optimizer. Medians of five rounds in which every way has its turn, the first step "
-        "of a turn left out; ratios are to the PEFT loops."
+        "alone: no adapter, no optimizer. Medians of five rounds in which every way has its turn, the first "
+        "step of a turn left out; ratios are to the PEFT loops."
     )
     yield ""
     yield f"| trials, batch | {' | '.join(PILOT_WAYS)} | aim for the engine |"
