@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit census oracle oracle-long fuzz trainers planted planted-report ray bench coverage-report budget-reports renames notebooks clean
+.PHONY: help demo test lint types unit census oracle oracle-long fuzz trainers planted planted-report equality-report ray bench coverage-report budget-reports renames notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -63,6 +63,9 @@ planted: $(VENV)/.installed-dev ## pilots that must find a planted truth, and no
 
 planted-report: $(VENV)/.installed-dev ## rewrite reports/planted_truth.md
 	$(BIN)/python -m tests.planted.report
+
+equality-report: $(VENV)/.installed-dev ## rewrite reports/equality.md
+	$(BIN)/python -m tests.equality.report
 
 ray: $(VENV)/.installed-dev ## pilots on a local Ray cluster, with a worker killed midway
 	$(BIN)/python -m pytest -m ray

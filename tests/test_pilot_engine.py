@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-import transformers
 
 from lora_probe.piloting.data import batches
 from lora_probe.piloting.engine import footprint
@@ -24,39 +23,19 @@ from lora_probe.piloting.engine.layout import Layout
 from lora_probe.piloting.engine.session import StackedSession
 from lora_probe.piloting.engine.stacked import StackedEngine
 from lora_probe.piloting.errors import NotStackable, OutOfMemory
-from lora_probe.piloting.records import Arm, Candidate, Plan, Split, Task, Trial
+from lora_probe.piloting.records import Arm, Candidate, Plan, Split, Trial
+from tests.equality.comparison import assert_equal_to_peft
+from tests.equality.models import FAMILIES, SMALL, llama, trials_of
 from tests.peft_loop import candidate, made_data, peft_run, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from torch import nn
-
-    from lora_probe.piloting.data import PilotData
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT reads it
 
-VOCABULARY = 50
-SMALL: dict[str, Any] = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": 32,
-}
 STEPS = 3
-
-
-def _named(architecture: str, head: str = "ForCausalLM", **config: Any) -> nn.Module:
-    torch.manual_seed(1)
-    chosen = getattr(transformers, f"{architecture}Config")(**config)
-    model: nn.Module = getattr(transformers, architecture + head)(chosen)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:  # far from the tiny start, so that every gradient says something
-            torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval()
 
 
 @pytest.fixture(autouse=True)
@@ -66,56 +45,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def llama() -> nn.Module:
-    """Return a small Llama."""
-    return _named("Llama", **SMALL, num_key_value_heads=1)
-
-
-FAMILIES: dict[str, tuple[Callable[[], nn.Module], Task, tuple[tuple[str, ...], ...]]] = {
-    "llama": (llama, Task.CAUSAL_LM, (("q_proj", "v_proj"), ("down_proj", "o_proj"), ("lm_head",))),
-    "gpt2": (
-        lambda: _named("GPT2", "LMHeadModel", n_embd=16, n_layer=2, n_head=2, vocab_size=VOCABULARY),
-        Task.CAUSAL_LM,
-        (("c_attn",), ("c_fc", "c_proj")),
-    ),
-    "bert": (
-        lambda: _named("Bert", "ForMaskedLM", **SMALL),
-        Task.MASKED_LM,
-        (("query", "value"), ("dense",)),
-    ),
-    "t5": (
-        lambda: _named(
-            "T5", "ForConditionalGeneration",
-            d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, vocab_size=VOCABULARY,
-            decoder_start_token_id=0,
-        ),
-        Task.SEQ2SEQ,
-        (("q", "v"), ("wi", "wo")),
-    ),
-    "mixture of experts": (
-        lambda: _named(
-            "Qwen2Moe", **SMALL, num_key_value_heads=2, moe_intermediate_size=12, num_experts=4,
-            num_experts_per_tok=2, shared_expert_intermediate_size=12,
-        ),
-        Task.CAUSAL_LM,
-        (("q_proj", "v_proj"), ("up_proj", "down_proj", "shared_expert_gate")),
-    ),
-    "state space": (
-        lambda: _named("Mamba", hidden_size=16, num_hidden_layers=2, state_size=4, vocab_size=VOCABULARY),
-        Task.CAUSAL_LM,
-        (("in_proj",), ("in_proj", "x_proj")),
-    ),
-    "hybrid": (
-        lambda: _named(
-            "Lfm2", **SMALL, num_key_value_heads=2, layer_types=["conv", "full_attention", "conv"],
-            block_multiple_of=8,
-        ),
-        Task.CAUSAL_LM,
-        (("q_proj", "v_proj"), ("in_proj", "w1")),
-    ),
-}  # fmt: skip
 
 
 def _trials(plan: Plan, count: int | None = None) -> list[Trial]:
@@ -128,55 +57,13 @@ def _trials(plan: Plan, count: int | None = None) -> list[Trial]:
     return found[::-1]
 
 
-def assert_equal_to_peft(
-    base: nn.Module, data: PilotData, plan: Plan, trials: list[Trial], *, steps: int = STEPS
-) -> None:
-    """Train the trials in one stack and one by one with PEFT, and compare losses, gradients and matrices."""
-    alone = {trial: peft_run(base, data, plan, trial, steps=steps) for trial in trials}
-    model = copy.deepcopy(base)
-    engine = StackedEngine(plan, model, data)
-    assert engine.alone == {}
-    session = engine.start(trials)
-    for step in range(steps):
-        report = session.train(step)
-        for trial, loss, norm in zip(trials, report.losses, report.gradient_norms, strict=True):
-            run = alone[trial]
-            assert loss == pytest.approx(run.losses[step], abs=1e-5)
-            assert norm == pytest.approx(run.norms[step], rel=1e-3, abs=1e-6)
-            assert_gradients(session, trial, run.gradients[step], plan)
-    tensors = session.state()
-    for trial in trials:
-        for path in engine.candidates[trial.candidate].paths:
-            a, b = alone[trial].matrices(path)
-            torch.testing.assert_close(tensors[f"{trial.id}/value.A/{path}"], a, rtol=1e-3, atol=2e-4)
-            torch.testing.assert_close(tensors[f"{trial.id}/value.B/{path}"].T, b, rtol=1e-3, atol=2e-4)
-    session.close()
-
-
-def assert_gradients(session: Any, trial: Trial, expected: dict[str, torch.Tensor], plan: Plan) -> None:
-    """Compare the gradients of the last step, which the engine has clipped by now."""
-    place = session._place[trial]
-    norm = math.sqrt(sum(float(each.double().square().sum()) for each in expected.values()))
-    factor = min(1.0, plan.training.clip / (norm + 1e-6)) if plan.training.clip else 1.0
-    for name, gradient in expected.items():
-        path, which = name.removeprefix("base_model.model.").rsplit(".lora_", 1)
-        slot = session._adapters.slots[path]
-        rank, at = slot.shapes[place].rank, place - slot.start
-        ours = slot.gradient.a[at, :rank] if which.startswith("A") else slot.gradient.b[at, :rank].T
-        torch.testing.assert_close(ours, gradient * factor, rtol=1e-3, atol=1e-5 * (1 + norm * factor))
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_stack_equals_peft_for_every_family(family: str) -> None:
     """Losses, gradients, A and B of trials of many sets, ranks, rates and seeds are PEFT's own."""
-    build, task, sets = FAMILIES[family]
-    base = build()
-    candidates = [
-        candidate(base, str(index), *leaves, rank=2 + 3 * index, fan_in_fan_out=family == "gpt2")
-        for index, leaves in enumerate(sets)
-    ]
-    plan = plan_of(candidates, accumulation=2)
-    assert_equal_to_peft(base, made_data(task), plan, _trials(plan))
+    subject = FAMILIES[family]
+    base = subject.build()
+    plan = subject.plan(base, accumulation=2)
+    assert_equal_to_peft(base, made_data(subject.task), plan, trials_of(plan, 5))
 
 
 @pytest.mark.parametrize(
@@ -202,18 +89,16 @@ def test_every_option_of_training_equals_peft(training: dict[str, Any]) -> None:
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_a_shared_prefix_equals_peft(family: str) -> None:
     """Where only the last layers are adapted, those below run once, and every number stays what it was."""
-    build, task, sets = FAMILIES[family]
-    base = build()
-    where = {"llama": ".2.", "t5": "decoder.block.1"}[family]
-    plan = plan_of(
-        [candidate(base, "top", *sets[0], where=where), candidate(base, "more", *sets[1], where=where)]
-    )
-    trials = _trials(plan)
-    engine = StackedEngine(plan, copy.deepcopy(base), made_data(task))
+    subject = replace(FAMILIES[family], where={"llama": ".2.", "t5": "decoder.block.1"}[family])
+    subject = replace(subject, sets=subject.sets[:2])
+    base, data = subject.build(), made_data(subject.task)
+    plan = subject.plan(base)
+    trials = trials_of(plan, 3)
+    engine = StackedEngine(plan, copy.deepcopy(base), data)
     prefix = engine.start(trials)._pass._prefix
     assert prefix is not None
     assert len(prefix.layers) == {"llama": 2, "t5": 3}[family]
-    assert_equal_to_peft(base, made_data(task), plan, trials, steps=3)
+    assert_equal_to_peft(base, data, plan, trials, steps=3)
 
 
 def test_a_model_that_hides_state_between_layers_shares_nothing() -> None:
@@ -403,16 +288,10 @@ def test_a_saved_adapter_gives_the_same_outputs(tmp_path: Path) -> None:
     from peft import PeftModel
 
     for family in ("llama", "gpt2"):
-        build, task, sets = FAMILIES[family]
-        base, data = build(), made_data(task)
-        fan = family == "gpt2"
-        plan = plan_of(
-            [
-                candidate(base, "one", *sets[0], rank=3, fan_in_fan_out=fan),
-                candidate(base, "two", *sets[1], fan_in_fan_out=fan),
-            ]
-        )
-        trials = _trials(plan)
+        subject = replace(FAMILIES[family], sets=FAMILIES[family].sets[:2])
+        base, data = subject.build(), made_data(subject.task)
+        plan = subject.plan(base)
+        trials = trials_of(plan, 3)
         session = StackedEngine(plan, copy.deepcopy(base), data).start(trials)
         for step in range(3):
             session.train(step)

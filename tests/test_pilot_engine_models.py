@@ -29,29 +29,22 @@ from lora_probe.piloting.engine.stacked import StackedEngine
 from lora_probe.piloting.engine.wrapping import Adapted
 from lora_probe.piloting.errors import NotStackable, OutOfMemory
 from lora_probe.piloting.records import Arm, Candidate, Split, Task, Trial
+from tests.equality.comparison import assert_equal_to_peft
+from tests.equality.models import HABITS, HEADS, SEQ2SEQ, VOCABULARY, causal, llama, llava, made, trials_of
 from tests.peft_loop import candidate, made_data, plan_of
-from tests.test_pilot_engine import SMALL, VOCABULARY, assert_equal_to_peft, llama
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import nn
 
     from lora_probe.piloting.data import PilotData
-    from lora_probe.piloting.records import Plan
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # PEFT reads it
     pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning"),
 ]
-
-HEADS = {"num_key_value_heads": 1, "head_dim": 8}
-SEQ2SEQ: dict[str, Any] = {
-    "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
-    "encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": VOCABULARY,
-    "max_position_embeddings": 40, "decoder_start_token_id": 2, "pad_token_id": 0,
-}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -63,122 +56,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def _made(name: str, config: Any) -> Any:
-    torch.manual_seed(1)
-    model = getattr(transformers, name)(config)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:  # far from the tiny start, so that every gradient says something
-            torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval()
-
-
-def _causal(architecture: str, **config: Any) -> Any:
-    chosen = getattr(transformers, f"{architecture}Config")(**{**SMALL, **config})
-    return _made(f"{architecture}ForCausalLM", chosen)
-
-
-def _bart() -> Any:
-    model = _made("BartForConditionalGeneration", transformers.BartConfig(**SEQ2SEQ))
-    model.final_logits_bias.normal_()
-    return model
-
-
-def _gemma4() -> Any:
-    kinds = ["sliding_attention", "full_attention"] * 2
-    config = transformers.Gemma4TextConfig(
-        **{**SMALL, **HEADS, "num_hidden_layers": 4}, global_head_dim=8, num_kv_shared_layers=2,
-        layer_types=kinds, vocab_size_per_layer_input=VOCABULARY, hidden_size_per_layer_input=8,
-    )  # fmt: skip
-    return _made("Gemma4ForCausalLM", config)
-
-
-def _llava() -> Any:
-    seeing = transformers.CLIPVisionConfig(
-        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=8,
-        patch_size=4,
-    )  # fmt: skip
-    config = transformers.LlavaConfig(
-        text_config=transformers.LlamaConfig(**SMALL), vision_config=seeing, image_token_index=VOCABULARY - 1
-    )
-    return _made("LlavaForConditionalGeneration", config)
-
-
-def _encoder(name: str, **config: Any) -> Any:
-    return _made(f"{name}ForMaskedLM", getattr(transformers, f"{name}Config")(**{**SMALL, **config}))
-
-
-MODELS: dict[str, tuple[Callable[[], Any], Task, tuple[tuple[str, ...], ...], str]] = {
-    "capped logits": (
-        lambda: _causal("Gemma2", **HEADS), Task.CAUSAL_LM, (("q_proj", "v_proj"), ("down_proj",)), "",
-    ),
-    "scaled logits": (
-        lambda: _causal("Granite", logits_scaling=3.0), Task.CAUSAL_LM, (("q_proj",), ("up_proj",)), "",
-    ),
-    "norms of heads": (
-        lambda: _causal("Qwen3", **HEADS), Task.CAUSAL_LM, (("q_proj", "k_proj"), ("gate_proj",)), "",
-    ),
-    "a tied head that is adapted": (
-        lambda: _causal("Qwen3", **HEADS, tie_word_embeddings=True),
-        Task.CAUSAL_LM, (("lm_head", "v_proj"), ("up_proj",)), "",
-    ),
-    "biases": (lambda: _causal("Phi"), Task.CAUSAL_LM, (("q_proj", "dense"), ("fc1", "lm_head")), ""),
-    "a state space beside attention": (
-        lambda: _causal(
-            "Jamba", num_hidden_layers=4, num_key_value_heads=1, attn_layer_period=2, attn_layer_offset=1,
-            expert_layer_period=2, expert_layer_offset=1, num_experts=2, num_experts_per_tok=1,
-            mamba_d_state=4, mamba_dt_rank=4, use_mamba_kernels=False,
-        ),
-        Task.CAUSAL_LM, (("q_proj", "v_proj"), ("in_proj", "x_proj", "dt_proj")), "",
-    ),
-    "a block that is used again": (
-        lambda: _causal(
-            "Zamba", num_hidden_layers=5, num_key_value_heads=2, attn_layer_period=2, attn_layer_offset=1,
-            mamba_d_state=4, n_mamba_heads=2, mamba_dt_rank=4, use_mamba_kernels=False,
-        ),
-        Task.CAUSAL_LM, (("q_proj", "v_proj"), ("in_proj",)), "",
-    ),
-    "keys that upper layers share": (_gemma4, Task.CAUSAL_LM, (("q_proj",), ("down_proj",)), ".3."),
-    "the text of a model that sees": (_llava, Task.CAUSAL_LM, (("q_proj",), ("down_proj",)), "language"),
-    "a bias on logits": (_bart, Task.SEQ2SEQ, (("q_proj", "v_proj"), ("fc1", "fc2")), ""),
-    "decoder inputs that only forward makes": (
-        lambda: _made("M2M100ForConditionalGeneration", transformers.M2M100Config(**SEQ2SEQ)),
-        Task.SEQ2SEQ, (("q_proj", "v_proj"), ("fc1",)), "",
-    ),
-    "layers that share weights": (
-        lambda: _encoder("Albert", embedding_size=8), Task.MASKED_LM, (("query", "value"), ("ffn",)), "",
-    ),
-    "a tied head with a bias": (
-        lambda: _encoder("Roberta", max_position_embeddings=40, pad_token_id=0),
-        Task.MASKED_LM, (("query", "value"), ("dense",)), "",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", HABITS)
 def test_a_stack_equals_peft_whatever_a_model_does(name: str) -> None:
     """Five trials of mixed ranks in one stack are PEFT's own, and nothing of them stays on the model."""
-    build, task, sets, where = MODELS[name]
-    base, data = build(), made_data(task)
-    candidates = [
-        candidate(base, str(index), *leaves, rank=2 + 3 * index, where=where)
-        for index, leaves in enumerate(sets)
-    ]
-    plan = plan_of(candidates, accumulation=2)
-    trials = _trials(plan, 5)
+    subject = HABITS[name]
+    base, data = subject.build(), made_data(subject.task)
+    plan = subject.plan(base, accumulation=2)
+    trials = trials_of(plan, 5)
     assert_equal_to_peft(base, data, plan, trials)
     before = _snapshot(base.requires_grad_(requires_grad=False))
     session = StackedEngine(plan, base, data).start(trials)
     session.train(0)
     session.evaluate(Split.TEST)
     assert _snapshot(base) == before
-
-
-def _trials(plan: Plan, count: int) -> list[Trial]:
-    names = [each.name for each in plan.candidates]
-    return [
-        Trial(candidate=names[index % len(names)], learning_rate=1e-2 / (1 + index % 3), seed=index // 2)
-        for index in range(count)
-    ]
 
 
 def _snapshot(model: nn.Module) -> list[Any]:
@@ -208,7 +98,7 @@ def test_a_trial_is_the_same_in_any_company(count: int) -> None:
     base = llama()
     sets = [candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "up", "up_proj", rank=3, alpha=3.0)]
     plan = plan_of(sets, use_rslora=True)
-    trials = _trials(plan, count)
+    trials = trials_of(plan, count)
     alone, together = (
         StackedEngine(plan, copy.deepcopy(base), made_data()).start(some) for some in (trials[:1], trials)
     )
@@ -228,7 +118,7 @@ def _silenced(data: PilotData, *rows: int) -> PilotData:
 @pytest.mark.parametrize("steps", [1, 2])
 def test_micro_batches_without_labels_teach_nothing(steps: int) -> None:
     """Where the first batches, or whole steps, have no label, both engines go on alike and share a prefix."""
-    base, data = _causal("Gemma2", **HEADS), made_data()
+    base, data = causal("Gemma2", **HEADS), made_data()
     sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "v", "v_proj", where=".2.")]
     plan = plan_of(sets, accumulation=2)
     silent = [
@@ -238,7 +128,7 @@ def test_micro_batches_without_labels_teach_nothing(steps: int) -> None:
         for item in each.items
     ]
     data = _silenced(data, *silent[: None if steps == 2 else 2])
-    engine, trials = StackedEngine(plan, base, data), _trials(plan, 2)
+    engine, trials = StackedEngine(plan, base, data), trials_of(plan, 2)
     session = engine.start(trials)
     assert engine.head_use is HeadUse.LABELLED  # not found out from nothing
     assert list(engine.shareable.values()) == [True]
@@ -259,7 +149,7 @@ def test_data_without_any_label_shares_nothing_and_changes_nothing() -> None:
     sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "v", "v_proj", where=".2.")]
     data, plan = _silenced(made_data(), *range(24)), plan_of(sets, weight_decay=0.0)
     engine = StackedEngine(plan, base, data)
-    session = engine.start(_trials(plan, 2))
+    session = engine.start(trials_of(plan, 2))
     before = session.state()
     assert session.train(0).losses == (0.0, 0.0)
     assert engine.head_use is HeadUse.EVERYTHING
@@ -275,7 +165,7 @@ def _switch() -> Any:
         num_sparse_decoder_layers=1, num_heads=2, vocab_size=VOCABULARY, num_experts=4, expert_capacity=3,
         decoder_start_token_id=0,
     )  # fmt: skip
-    return _made("SwitchTransformersForConditionalGeneration", config)
+    return made("SwitchTransformersForConditionalGeneration", config)
 
 
 def test_experts_that_are_modules_are_left_to_peft() -> None:
@@ -294,7 +184,7 @@ def test_a_layer_that_joins_in_later_is_not_divided_by_guess() -> None:
     inner, spare = mlp.forward, copy.deepcopy(mlp.up_proj)
     mlp.add_module("spare", spare)
     plan = plan_of([candidate(base, "spare", "spare"), candidate(base, "q", "q_proj")])
-    engine, trials = StackedEngine(plan, base, made_data()), _trials(plan, 2)
+    engine, trials = StackedEngine(plan, base, made_data()), trials_of(plan, 2)
     session = engine.start(trials)
     assert engine.alone == {}
     session.train(0)
@@ -318,7 +208,7 @@ def test_a_layer_with_a_forward_of_its_own_is_left_to_peft() -> None:
 def test_no_model_builds_a_cache() -> None:
     """Of a model that sees, whose own config knows of no cache, the text model's does."""
     (batch,) = batches(made_data(), plan_of([]).training, step=0)
-    for model in (llama(), _llava()):
+    for model in (llama(), llava()):
         assert model_inputs(model, batch)["use_cache"] is False
         assert model(**model_inputs(model, batch)).past_key_values is None
     assert "use_cache" not in model_inputs(torch.nn.Linear(1, 1), batch)
@@ -326,11 +216,11 @@ def test_no_model_builds_a_cache() -> None:
 
 def test_decoder_inputs_are_a_models_own() -> None:
     """MBart begins with the label that ends each row, as only its own method knows; M2M100 has no method."""
-    model = _made("MBartForConditionalGeneration", transformers.MBartConfig(**SEQ2SEQ))
+    model = made("MBartForConditionalGeneration", transformers.MBartConfig(**SEQ2SEQ))
     (batch,) = batches(made_data(Task.SEQ2SEQ), plan_of([], batch_size=6).training, step=0)
     last = [row[row != -100][-1].item() for row in batch.labels]
     assert model_inputs(model, batch)["decoder_input_ids"][:, 0].tolist() == last
-    model = _made("M2M100ForConditionalGeneration", transformers.M2M100Config(**SEQ2SEQ))
+    model = made("M2M100ForConditionalGeneration", transformers.M2M100Config(**SEQ2SEQ))
     expected = shift_tokens_right(batch.labels, 0, 2)
     assert (batch.labels == -100).any()
     assert torch.equal(model_inputs(model, batch)["decoder_input_ids"], expected)
@@ -344,7 +234,7 @@ def test_recomputing_changes_nothing(where: str, dropout: float) -> None:
     sets = [candidate(base, "q", "q_proj", where=where), candidate(base, "up", "up_proj", where=where)]
     plan = plan_of(sets, dropout=dropout)
     saving = replace(plan, training=replace(plan.training, gradient_checkpointing=True))
-    trials = _trials(plan, 3)
+    trials = trials_of(plan, 3)
     plain, twice = (StackedEngine(each, base, made_data()).start(trials) for each in (plan, saving))
     assert (twice._pass._prefix is not None) is bool(where)
     for step in range(3):
@@ -357,7 +247,7 @@ def test_both_engines_drop_the_same() -> None:
     """With dropout, a trial has the losses of PEFT in a stack, too; in evaluation nothing is dropped."""
     base = llama()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "up", "up_proj")], dropout=0.4)
-    trials = _trials(plan, 3)
+    trials = trials_of(plan, 3)
     session = StackedEngine(plan, base, made_data()).start(trials)
     stacked = [session.train(step).losses for step in range(3)]
     measured = session.evaluate(Split.TUNING)
@@ -377,12 +267,11 @@ def test_adapters_of_both_engines_load_alike(name: str, tmp_path: Path) -> None:
     """What a stack saves says the same as what PEFT saves, and scores as the stack did, with rsLoRA."""
     from peft import PeftModel
 
-    build, task, sets, _ = MODELS[name]
-    base, data = build(), made_data(task)
-    sets_of = [candidate(base, str(index), *leaves) for index, leaves in enumerate(sets)]
-    plan = plan_of(sets_of, use_rslora=True)
-    plan = replace(plan, data=replace(plan.data, task=task))
-    trial = _trials(plan, 1)[0]
+    subject = HABITS[name]
+    base, data = subject.build(), made_data(subject.task)
+    plan = subject.plan(base, use_rslora=True)
+    plan = replace(plan, data=replace(plan.data, task=subject.task))
+    trial = trials_of(plan, 1)[0]
     scores = []
     for engine in (StackedEngine(plan, base, data), ReferenceEngine(plan, base, data)):
         session: Any = engine.start([trial])
@@ -395,7 +284,7 @@ def test_adapters_of_both_engines_load_alike(name: str, tmp_path: Path) -> None:
     ours, theirs = (_config(tmp_path / engine) for engine in ("stacked", "reference"))
     assert ours == theirs
     names = {Task.CAUSAL_LM: "CAUSAL_LM", Task.SEQ2SEQ: "SEQ_2_SEQ_LM", Task.MASKED_LM: None}
-    assert ours["task_type"] == names[task]
+    assert ours["task_type"] == names[subject.task]
     loaded: Any = PeftModel.from_pretrained(copy.deepcopy(base), str(tmp_path / "stacked")).eval()
     none = replace(plan, candidates=(Candidate(name="base", arm=Arm.BASE),))
     as_it_is = Trial(candidate="base", learning_rate=0.1, seed=0)
@@ -413,7 +302,7 @@ def test_an_error_of_one_lane_waits_for_the_others(monkeypatch: pytest.MonkeyPat
     """Nothing is still at work on the weights when a step that failed has returned."""
     base = llama()
     plan = plan_of([candidate(base, "q", "q_proj")])
-    trials = _trials(plan, 2)
+    trials = trials_of(plan, 2)
     session = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=2)).start(trials)
     ended = []
 
@@ -445,9 +334,9 @@ def test_running_out_of_memory_is_no_reason_to_share_nothing(monkeypatch: pytest
     with monkeypatch.context() as patched:
         patched.setattr(SharedPrefix, "record", full)
         with pytest.raises(OutOfMemory):
-            engine.start(_trials(plan, 2))
+            engine.start(trials_of(plan, 2))
     assert _snapshot(base) == before
-    assert engine.start(_trials(plan, 2))._pass._prefix is not None
+    assert engine.start(trials_of(plan, 2))._pass._prefix is not None
 
 
 def test_a_model_whose_layers_write_elsewhere_shares_nothing() -> None:
@@ -462,7 +351,7 @@ def test_a_model_whose_layers_write_elsewhere_shares_nothing() -> None:
     sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "v", "v_proj", where=".2.")]
     plan = plan_of(sets)
     engine = StackedEngine(plan, base, made_data())
-    assert engine.start(_trials(plan, 2))._pass._prefix is None
+    assert engine.start(trials_of(plan, 2))._pass._prefix is None
     assert list(engine.shareable.values()) == [False]
 
 
@@ -470,14 +359,14 @@ def test_a_model_whose_layers_write_elsewhere_shares_nothing() -> None:
 def test_a_base_on_several_devices_is_stacked_behind_its_hooks() -> None:
     """What keeps each forward aside, and moves what it is given, goes on doing so."""
     hooks: Any = import_module("accelerate.hooks")  # which has no types
-    base = _causal("Qwen3", **HEADS).requires_grad_(requires_grad=False)
+    base = causal("Qwen3", **HEADS).requires_grad_(requires_grad=False)
     sets = [candidate(base, "q", "q_proj", where=".2."), candidate(base, "up", "up_proj", where=".2.")]
     plan = plan_of(sets)
     spread = copy.deepcopy(base)
     for module in spread.modules():
         hooks.add_hook_to_module(module, hooks.AlignDevicesHook("cpu"))
     before = _snapshot(spread)
-    engine, trials = StackedEngine(plan, spread, made_data()), _trials(plan, 3)
+    engine, trials = StackedEngine(plan, spread, made_data()), trials_of(plan, 3)
     assert engine.alone == {}
     assert engine.head_use is HeadUse.PIECES
     ours, theirs = engine.start(trials), StackedEngine(plan, base, made_data()).start(trials)
@@ -498,7 +387,7 @@ def test_lanes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
     base = llama()
     plan = plan_of([candidate(base, "q", "q_proj")])
-    session = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=2)).start(_trials(plan, 2))
+    session = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=2)).start(trials_of(plan, 2))
     monkeypatch.setattr(StackedSession, "train", train)
     with pytest.raises(ValueError, match="seen"):
         session.train(0)
@@ -511,7 +400,7 @@ def test_lanes_go_on_from_one_step() -> None:
     """States of trials that stand at different steps are refused, in whichever lanes they are."""
     base = llama()
     plan = plan_of([candidate(base, "q", "q_proj")])
-    engine, trials = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=2)), _trials(plan, 2)
+    engine, trials = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=2)), trials_of(plan, 2)
     session = engine.start(trials)
     state = {**session.state(), f"{trials[1].id}/step": torch.tensor(1)}
     with pytest.raises(ValueError, match="the trials stand at different steps: 0, 1"):
@@ -521,14 +410,14 @@ def test_lanes_go_on_from_one_step() -> None:
 
 def test_weights_are_there_once_however_many_share_them() -> None:
     """Neither a second lane nor the footprint of a trial counts the weights of the base again."""
-    base = _causal("Llama", hidden_size=128, intermediate_size=192, num_key_value_heads=2)
+    base = causal("Llama", hidden_size=128, intermediate_size=192, num_key_value_heads=2)
     plan = plan_of([candidate(base, "q", "q_proj")], batch_size=1)
     engine = StackedEngine(plan, base, made_data())
     other = LanedEngine(engine, Layout(lanes=2)).lane(1).model
     assert other is not base
     ours, theirs = ([each.data_ptr() for each in model.parameters()] for model in (base, other))
     assert ours == theirs
-    assert 2 * kept_bytes(engine, _trials(plan, 1)[0]) < sum(each.nbytes for each in base.parameters())
+    assert 2 * kept_bytes(engine, trials_of(plan, 1)[0]) < sum(each.nbytes for each in base.parameters())
 
 
 def test_peft_leaves_nothing_behind_where_something_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,7 +425,7 @@ def test_peft_leaves_nothing_behind_where_something_breaks(monkeypatch: pytest.M
     base = llama().requires_grad_(requires_grad=False)
     before = _snapshot(base)
     plan = plan_of([candidate(base, "q", "q_proj"), Candidate(name="all", arm=Arm.FULL)])
-    engine, trials = ReferenceEngine(plan, base, made_data()), _trials(plan, 2)
+    engine, trials = ReferenceEngine(plan, base, made_data()), trials_of(plan, 2)
 
     def fail(*_: object) -> None:
         raise RuntimeError("broken")

@@ -1,0 +1,1 @@
+"""How far the stacked engine is from PEFT, over small models of every family."""
