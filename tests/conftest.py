@@ -28,6 +28,17 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one core: tiny models only wait for a second one, and Ray's workers need it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def hub_server() -> Iterator[Hub]:
     """Run one stand-in hub for all tests of a file."""

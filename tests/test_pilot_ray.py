@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from lora_probe.piloting.engine.layout import Layout
 from lora_probe.piloting.log import read_history
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from lora_probe.piloting.records import Trial, Unit
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.ray,
     pytest.mark.filterwarnings("ignore"),  # Ray leaves files open, and speaks of its future
 ]
@@ -51,15 +51,6 @@ def _token() -> Iterator[None]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         import_module("ray")
         yield
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Let a worker need one CPU, so that two fit on a small machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Saboteur(Observer):
