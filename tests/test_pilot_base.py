@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from transformers.utils.quantization_config import QuantizationMethod
 
 from lora_probe.errors import UnknownChoice
 from lora_probe.piloting.base import load_base, loading, open_model, require_known_tokens
@@ -345,6 +346,17 @@ def test_a_gpu_keeps_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
         assert choose_dtype("auto", cuda, stored="float16")[0] is expected
         assert choose_dtype("auto", cuda, stored="float32")[0] is torch.float32
+
+
+def test_facts_name_a_quantization_only_where_weights_were_loaded_so(copy: Path) -> None:
+    """A checkpoint that names a method that nobody knows is loaded as it is; transformers marks others."""
+    config = json.loads((copy / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "unheard-of"}
+    (copy / "config.json").write_text(json.dumps(config))
+    base = load_base(open_model(copy), task=Task.CAUSAL_LM, device="cpu")
+    assert base.facts.quantization is None
+    base.model.quantization_method = QuantizationMethod.FP8  # as transformers marks what it has quantized
+    assert loading._stored_quantization(base.model) == "fp8"
 
 
 def test_quantization_needs_cuda_and_its_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -295,6 +295,14 @@ def test_python_s_call_names_every_file() -> None:
     assert said.startswith("lora_probe.pilot('somebody/a-model', ['a.jsonl', 'b.jsonl'], out=…")
 
 
+def test_python_s_call_quantizes_nothing_that_is_stored_so() -> None:
+    """How a checkpoint came is no option: only what was asked for is asked for again."""
+    plan = sample_plan()
+    for stored, asked in (("gptq", False), ("8bit", True)):
+        said = pilot_command(replace(plan, model=replace(plan.model, quantization=stored)))
+        assert ("quantization=" in said) is asked
+
+
 def test_python_s_call_says_how_model_and_data_were_read() -> None:
     """Task, commit, element type, device, columns and split are given where they are no defaults."""
     plan = sample_plan()

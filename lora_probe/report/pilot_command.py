@@ -6,6 +6,7 @@ import shlex
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from lora_probe.piloting.base.hardware import QUANTIZATIONS
 from lora_probe.piloting.data.examples import DataOptions
 from lora_probe.piloting.records import Arm, Protocol, Task, Training
 from lora_probe.text import printable
@@ -59,11 +60,12 @@ def _described(plan: Plan) -> dict[str, Any]:
     """Return what the plan does not leave at its default of model, data and adapters, by option."""
     classifies = plan.data.task in {Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION}
     read, usual = plan.data.options, DataOptions()
+    asked = plan.model.quantization if plan.model.quantization in QUANTIZATIONS else None
     given = {
         "task": (str(plan.data.task), str(Task.CAUSAL_LM)),
         "revision": (plan.model.revision, None),
         "dtype": (plan.model.dtype, "float32"),
-        "quantization": (plan.model.quantization, None),
+        "quantization": (asked, None),  # a checkpoint may be quantized by itself
         "device": (plan.device, "cpu"),
         "columns": ({said: name for said, name in read.get("columns", {}).items() if said != name}, {}),
         **{name: (read.get(name, getattr(usual, name)), getattr(usual, name)) for name in _READ},

@@ -117,7 +117,7 @@ def load_base(
         fingerprint=fingerprint(opened.folder),
         total_parameters=_parameters(model),
         dtype=str(kind).removeprefix("torch."),
-        quantization=quantization or _stored_quantization(opened.config),
+        quantization=quantization or _stored_quantization(model),
     )
     return Base(
         model=model.requires_grad_(False).eval(),
@@ -223,9 +223,10 @@ def _new_modules(opened: Opened, task: Task, missing: Sequence[str]) -> tuple[st
     return tuple(dict.fromkeys(name.rpartition(".")[0] for name in missing))
 
 
-def _stored_quantization(config: dict[str, Any]) -> str | None:
-    stored = config.get("quantization_config")
-    return str(stored.get("quant_method", "unknown")) if isinstance(stored, dict) else None
+def _stored_quantization(model: Any) -> str | None:
+    """Return how the weights of the checkpoint are quantized, as far as they were loaded so."""
+    method = getattr(model, "quantization_method", None)
+    return None if method is None else str(getattr(method, "value", method))
 
 
 def _parameters(model: nn.Module) -> int:
