@@ -23,7 +23,7 @@ from lora_probe.piloting.engine.layout import Layout
 from lora_probe.piloting.engine.session import StackedSession
 from lora_probe.piloting.engine.stacked import StackedEngine
 from lora_probe.piloting.errors import NotStackable, OutOfMemory
-from lora_probe.piloting.records import Arm, Candidate, Plan, Split, Trial
+from lora_probe.piloting.records import Arm, Candidate, Split, Trial
 from tests.equality.comparison import assert_equal_to_peft
 from tests.equality.models import FAMILIES, SMALL, llama, trials_of
 from tests.peft_loop import candidate, made_data, peft_run, plan_of
@@ -38,16 +38,6 @@ pytestmark = [
 ]
 
 STEPS = 3
-
-
-def _trials(plan: Plan, count: int | None = None) -> list[Trial]:
-    """Return trials of every candidate with different learning rates and seeds, out of order."""
-    rates, names = (3e-2, 1e-2, 2e-2), [each.name for each in plan.candidates]
-    found = [
-        Trial(candidate=names[index % len(names)], learning_rate=rates[index % 3], seed=index % 2)
-        for index in range(count or len(names) + 1)
-    ]
-    return found[::-1]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -76,7 +66,7 @@ def test_every_option_of_training_equals_peft(training: dict[str, Any]) -> None:
         candidate(base, "mlp", "up_proj", rank=7, alpha=7.0),
     ]
     plan = plan_of(candidates, **training)
-    assert_equal_to_peft(base, made_data(), plan, _trials(plan, 4), steps=3)
+    assert_equal_to_peft(base, made_data(), plan, trials_of(plan, 4), steps=3)
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
@@ -103,7 +93,7 @@ def test_a_model_that_hides_state_between_layers_shares_nothing() -> None:
     plan = plan_of(
         [candidate(base, "top", "q_proj", where=".2."), candidate(base, "low", "v_proj", where=".2.")]
     )
-    session = StackedEngine(plan, base, made_data()).start(_trials(plan))
+    session = StackedEngine(plan, base, made_data()).start(trials_of(plan))
     assert session._pass._prefix is None
     keep.remove()
     use.remove()
@@ -115,7 +105,7 @@ def test_dropout_masks_do_not_depend_on_company(count: int) -> None:
     base = llama()
     candidates = [candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "up", "up_proj", rank=3)]
     plan = plan_of(candidates, dropout=0.3, accumulation=2)
-    trials = _trials(plan, count)
+    trials = trials_of(plan, count)
     for trial in trials:
         moment = {"at": (0, 0)}
 
@@ -160,7 +150,7 @@ def test_every_layout_measures_the_same(layout: str) -> None:
     """Stacked, one after another or on two cores: losses, norms and held-out losses agree."""
     base = llama()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
-    trials = _trials(plan, 4)
+    trials = trials_of(plan, 4)
     expected = StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials)
     session = make_engine(plan, copy.deepcopy(base), made_data(), layout=layout).start(trials)
     assert session.evaluate(Split.TEST) == expected.evaluate(Split.TEST)
@@ -178,7 +168,7 @@ def test_evaluation_is_the_loss_of_the_adapted_model() -> None:
     """Each item's held-out loss is the sum over its own labelled tokens under PEFT's trained model."""
     base, data = llama(), made_data()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
-    trials = _trials(plan)
+    trials = trials_of(plan)
     session = StackedEngine(plan, copy.deepcopy(base), data).start(trials)
     for step in range(3):
         session.train(step)
@@ -212,7 +202,7 @@ def test_a_diverged_trial_leaves_the_others_bit_identical(bad: float) -> None:
     """A trial whose weights became infinite is marked, frozen and left out; the others do not notice."""
     base = llama()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
-    trials = _trials(plan, 4)
+    trials = trials_of(plan, 4)
     sane, ill = (StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials) for _ in range(2))
     for step in range(4):
         if step == 1:
@@ -241,7 +231,7 @@ def test_a_loaded_state_goes_on_bit_by_bit(layout: str) -> None:
     """Stopped after two steps and continued in a new session, the end is the same to the last bit."""
     base = llama()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
-    trials = _trials(plan, 4)
+    trials = trials_of(plan, 4)
     engine = make_engine(plan, copy.deepcopy(base), made_data(), layout=layout)
     whole = engine.start(trials)
     reports = [whole.train(step) for step in range(4)]
@@ -263,7 +253,7 @@ def test_a_trial_can_be_taken_out_of_a_wave() -> None:
     """What a state holds of one trial is enough to go on with it in other company."""
     base = llama()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
-    trials = _trials(plan, 4)
+    trials = trials_of(plan, 4)
     engine = StackedEngine(plan, base, made_data())
     wave = engine.start(trials)
     wave.train(0)
@@ -305,7 +295,7 @@ def test_the_model_is_given_back() -> None:
     plan = plan_of(
         [candidate(base, "top", "q_proj", where=".2."), candidate(base, "v", "v_proj", where=".2.")]
     )
-    session = StackedEngine(plan, base, made_data()).start(_trials(plan))
+    session = StackedEngine(plan, base, made_data()).start(trials_of(plan))
     session.train(0)
     session.evaluate(Split.TEST)
     assert not any("forward" in module.__dict__ for module in base.modules())
@@ -318,7 +308,7 @@ def test_dead_adapters_are_named() -> None:
     base: Any = llama()
     torch.nn.init.zeros_(base.model.layers[1].self_attn.o_proj.weight)
     plan = plan_of([candidate(base, "v", "v_proj"), candidate(base, "o", "o_proj")])
-    trials = _trials(plan)
+    trials = trials_of(plan)
     session = StackedEngine(plan, base, made_data()).start(trials)
     for step in range(2):
         session.train(step)
@@ -332,7 +322,7 @@ def test_running_out_of_memory_is_one_error(monkeypatch: pytest.MonkeyPatch) -> 
     """Whatever an allocator says, the runner meets OutOfMemory with the size of the wave."""
     base = llama()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj")])
-    session = StackedEngine(plan, base, made_data()).start(_trials(plan))
+    session = StackedEngine(plan, base, made_data()).start(trials_of(plan))
     for error in (
         torch.OutOfMemoryError("CUDA out of memory"),
         MemoryError(),
@@ -394,7 +384,7 @@ def test_a_layer_called_by_name_is_adapted() -> None:
     """A model that hands a layer its input by keyword trains as one that does not."""
     base: Any = llama()
     plan = plan_of([candidate(base, "up", "up_proj"), candidate(base, "q", "q_proj")])
-    trials = _trials(plan)
+    trials = trials_of(plan)
     usual = StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials)
     mlp = base.model.layers[1].mlp
     mlp.forward = lambda x: mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(input=x))
@@ -475,7 +465,7 @@ def test_one_lane_works_in_the_callers_thread(monkeypatch: pytest.MonkeyPatch) -
     for lanes, expected in ((1, 1), (2, 2)):
         threads.clear()
         session = LanedEngine(StackedEngine(plan, base, made_data()), Layout(lanes=lanes)).start(
-            _trials(plan, 2)
+            trials_of(plan, 2)
         )
         session.train(0)
         session.close()
@@ -487,7 +477,7 @@ def test_bf16_trains_close_to_fp32() -> None:
     """A base in bfloat16 keeps its adapters in float32, and its losses stay within what it rounds."""
     base = llama()
     plan = plan_of([candidate(base, "qv", "q_proj", "v_proj"), candidate(base, "mlp", "up_proj", rank=3)])
-    trials = _trials(plan)
+    trials = trials_of(plan)
     exact = StackedEngine(plan, copy.deepcopy(base), made_data()).start(trials)
     rough = StackedEngine(plan, copy.deepcopy(base).bfloat16(), made_data()).start(trials)
     for step in range(3):

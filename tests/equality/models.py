@@ -73,12 +73,12 @@ class Subject:
         return plan_of(candidates, **training)
 
 
-def trials_of(plan: Plan, count: int) -> list[Trial]:
-    """Return trials of every candidate with different learning rates and seeds, out of order."""
+def trials_of(plan: Plan, count: int | None = None) -> list[Trial]:
+    """Return trials, one more than candidates if not told, of different rates and seeds, out of order."""
     names = [each.name for each in plan.candidates]
     found = [
         Trial(candidate=names[index % len(names)], learning_rate=1e-2 / (1 + index % 3), seed=index // 2)
-        for index in range(count)
+        for index in range(count or len(names) + 1)
     ]
     return found[::-1]
 
