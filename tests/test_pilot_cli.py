@@ -119,6 +119,20 @@ def test_the_same_from_python(place: Path, tmp_path: Path) -> None:
     assert lora_probe.compare(tmp_path / "out").analysis == report.analysis
 
 
+def test_data_may_move(place: Path, tmp_path: Path) -> None:
+    """A pilot goes on, and folders are merged, where the same data lie elsewhere."""
+    moved = tmp_path / "moved.jsonl"
+    shutil.copy(place / "data.jsonl", moved)
+    words = _words(place, tmp_path / "out", "-q")
+    elsewhere = [str(moved) if word == str(place / "data.jsonl") else word for word in words]
+    assert run(words) == 0
+    assert run(elsewhere) == 0
+    assert read_plan(tmp_path / "out").data.sources == (str(place / "data.jsonl"),)
+    elsewhere[elsewhere.index(str(tmp_path / "out"))] = str(tmp_path / "other")
+    assert run(elsewhere) == 0
+    assert lora_probe.compare(tmp_path / "out", tmp_path / "other").complete
+
+
 def test_folders_of_two_machines_are_merged(place: Path, tmp_path: Path) -> None:
     """Copies of one pilot are one; another plan is refused with what is different, a log as output, too."""
     out = tmp_path / "out"

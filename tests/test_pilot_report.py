@@ -290,7 +290,7 @@ def test_python_s_call_is_given_where_python_asked() -> None:
 def test_python_s_call_names_every_file() -> None:
     """Several files are given as the list that they came as."""
     plan = sample_plan()
-    data = replace(plan.data, source="a.jsonl, b.jsonl", options={"sources": ["a.jsonl", "b.jsonl"]})
+    data = replace(plan.data, source="a.jsonl, b.jsonl", sources=("a.jsonl", "b.jsonl"))
     said = pilot_command(replace(plan, data=data))
     assert said.startswith("lora_probe.pilot('somebody/a-model', ['a.jsonl', 'b.jsonl'], out=…")
 

@@ -194,6 +194,7 @@ def differences(kept: Plan, given: Plan, *, places: tuple[str, str] = ("there", 
     for plan in (before, now):
         for name in _MAY_DIFFER:
             plan.pop(name)
+        plan["data"].pop("sources")  # its source says the same
         plan["candidates"] = {each["name"]: each for each in plan["candidates"]}
     _leave_out_content(before, now, part="model", names=("model",), content=("total_parameters",))
     content = (

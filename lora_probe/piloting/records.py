@@ -211,6 +211,8 @@ class DataFacts:
 
     source: str
     """What was asked for: files, folder or dataset id."""
+    sources: tuple[str, ...] = ()
+    """The same one by one, as it is asked for again."""
     task: Task = Task.CAUSAL_LM
     fingerprint: str = ""
     """SHA-256 over the tokenized examples, their split and the retention text; detects changes underneath."""

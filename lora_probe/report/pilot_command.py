@@ -27,8 +27,7 @@ def pilot_command(plan: Plan) -> str:
     """Return the command line that asked for the plan, quoted for a shell; where Python did, its call."""
     if plan.command:
         return shlex.join(map(printable, plan.command))
-    sources = plan.data.options.get("sources", ())
-    data = list(sources) if len(sources) > 1 else plan.data.source
+    data = list(plan.data.sources) if len(plan.data.sources) > 1 else plan.data.source
     arguments = ", ".join([repr(plan.model.model), repr(data), "out=…", *_arguments(plan)])
     return f"lora_probe.pilot({arguments})"
 

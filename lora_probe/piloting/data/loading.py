@@ -98,6 +98,7 @@ def load_data(
     )
     facts = DataFacts(
         source=name,
+        sources=(name,) if isinstance(source, str) else tuple(source),
         task=task,
         train_examples=len(train),
         tuning_examples=len(tuning),
@@ -105,10 +106,7 @@ def load_data(
         train_tokens=sum(len(row.labels) - row.labels.count(IGNORED) for row in rows_to_train),
         truncated_examples=prepared.truncated,
         duplicates_removed=contents.duplicates + prepared.alike,
-        options={
-            "sources": [name] if isinstance(source, str) else list(source),
-            **_options(options, contents.layout, max_length=max_length, packing=packing),
-        },
+        options=_options(options, contents.layout, max_length=max_length, packing=packing),
     )
     data = PilotData(
         facts=facts,
